@@ -1,0 +1,118 @@
+// Generated from bitloom/program/commands.py (make generate). Do not edit.
+package bl_pkg;
+  localparam int unsigned HeaderBeats = 6;
+  localparam int unsigned CommandBits = 645;
+  localparam int unsigned TapBits = 82;
+  localparam logic [31:0] HardwareId = 32'hB1710010;
+  localparam logic [31:0] FormatVersion = 32'd1;
+
+  localparam logic [7:0] OpBegin = 8'h01;
+  localparam logic [7:0] OpEnd = 8'h02;
+  localparam logic [7:0] OpWeights = 8'h03;
+  localparam logic [7:0] OpConv = 8'h04;
+  localparam logic [7:0] OpPool = 8'h05;
+  localparam logic [7:0] OpLoad = 8'h06;
+  localparam logic [7:0] OpStore = 8'h07;
+
+  localparam logic [7:0] ErrNone = 8'd0;
+  localparam logic [7:0] ErrBadOpcode = 8'd1;
+  localparam logic [7:0] ErrBadArchitecture = 8'd2;
+  localparam logic [7:0] ErrBadField = 8'd3;
+  localparam logic [7:0] ErrAxiWeights = 8'd4;
+  localparam logic [7:0] ErrAxiCommand = 8'd5;
+  localparam logic [7:0] ErrAxiDataRead = 8'd6;
+  localparam logic [7:0] ErrAxiDataWrite = 8'd7;
+  localparam logic [7:0] ErrTimeout = 8'd8;
+
+  localparam logic [7:0] RegCtrl = 8'h00;
+  localparam logic [7:0] RegGie = 8'h04;
+  localparam logic [7:0] RegIer = 8'h08;
+  localparam logic [7:0] RegIsr = 8'h0C;
+  localparam logic [7:0] RegId = 8'h10;
+  localparam logic [7:0] RegVersion = 8'h14;
+  localparam logic [7:0] RegArchHash = 8'h18;
+  localparam logic [7:0] RegError = 8'h1C;
+  localparam logic [7:0] RegProgramLo = 8'h20;
+  localparam logic [7:0] RegProgramHi = 8'h24;
+  localparam logic [7:0] RegInputLo = 8'h28;
+  localparam logic [7:0] RegInputHi = 8'h2C;
+  localparam logic [7:0] RegOutputLo = 8'h30;
+  localparam logic [7:0] RegOutputHi = 8'h34;
+  localparam logic [7:0] RegScratchLo = 8'h38;
+  localparam logic [7:0] RegScratchHi = 8'h3C;
+  localparam logic [7:0] RegTimeout = 8'h40;
+  localparam logic [7:0] RegCommandBeats = 8'h44;
+  localparam logic [7:0] RegLayer = 8'h48;
+  localparam logic [7:0] RegCyclesTotal = 8'h80;
+  localparam logic [7:0] RegCyclesCompute = 8'h84;
+  localparam logic [7:0] RegCyclesWeights = 8'h88;
+  localparam logic [7:0] RegCyclesPlanes = 8'h8C;
+  localparam logic [7:0] RegCyclesDrain = 8'h90;
+  localparam logic [7:0] RegCyclesInput = 8'h94;
+  localparam logic [7:0] RegCyclesControl = 8'h98;
+  localparam logic [7:0] RegBeatsWeights = 8'h9C;
+  localparam logic [7:0] RegBeatsRead = 8'hA0;
+  localparam logic [7:0] RegBeatsWrite = 8'hA4;
+
+  typedef struct packed {
+    logic [5:0] window;
+    logic [1:0] units_log2;
+    logic [16:0] dma_pixel;
+    logic [11:0] dma_chunks;
+    logic [0:0] dma_linear;
+    logic [31:0] beats;
+    logic [1:0] port;
+    logic [31:0] ddr_offset;
+    logic [1:0] ddr_sel;
+    logic [17:0] load_step;
+    logic [17:0] load_first;
+    logic [0:0] pool_pre;
+    logic [1:0] pool_s_sel;
+    logic [16:0] pool_mult;
+    logic signed [31:0] pool_bias;
+    logic signed [7:0] clamp_hi;
+    logic signed [7:0] clamp_lo;
+    logic signed [31:0] post;
+    logic [15:0] res_mult;
+    logic [17:0] res_chunk_rows;
+    logic [17:0] res_base;
+    logic [11:0] out_y0;
+    logic [16:0] out_phase_pixels;
+    logic [16:0] out_pitch;
+    logic [11:0] out_chunks;
+    logic [17:0] out_chunk_rows;
+    logic [17:0] out_base;
+    logic [11:0] n_vectors;
+    logic [7:0] last_tile_groups;
+    logic [15:0] n_tiles;
+    logic [7:0] tile_groups;
+    logic [15:0] n_groups;
+    logic [11:0] out_h;
+    logic [16:0] out_w;
+    logic [16:0] adv_x;
+    logic [11:0] adv_y;
+    logic [16:0] grid_w;
+    logic signed [7:0] pad_code;
+    logic [11:0] in_chunks;
+    logic [17:0] in_chunk_rows;
+    logic [17:0] in_base;
+    logic [31:0] arch_hash;
+    logic [0:0] out_split;
+    logic [0:0] pool_max;
+    logic [0:0] residual;
+    logic [0:0] wait_dma;
+    logic [9:0] n_taps;
+    logic [11:0] layer;
+    logic [7:0] opcode;
+  } cmd_t;
+
+  typedef struct packed {
+    logic [16:0] x_hi;
+    logic [16:0] x_lo;
+    logic [11:0] y_hi;
+    logic [11:0] y_lo;
+    logic [3:0] bank_off;
+    logic signed [19:0] row_off;
+  } tap_t;
+
+endpackage
