@@ -1,0 +1,312 @@
+// Drain: accumulators (or pool results) -> requantize -> residual -> activation memory, P lanes × DC channels a cycle.
+// A job is one tile of one vector (conv) or one group of one chunk (pool). For every group, slice of DC channels and round
+// (lanes of distinct banks) one operation enters the pipeline; with a residual one every second cycle, because
+// reading it and writing the result share port B (they fall on cycles of opposite parity).
+//   job_valid_i/job_ready_o   job, taken when both are high; payload sampled then
+//   buf_free_o[b]             accumulator buffer b has been read entirely
+//   pool_pop_o                the pool result at the head of its queue has been used
+//   idle_o                    nothing queued, nothing in flight, all writes done
+// Resource: P·DC requantizers, two P×P crossbars of DC and C bytes.
+module bl_drain
+  import bl_pkg::*;
+#(
+  parameter int unsigned P       = 2,
+  parameter int unsigned C       = 8,
+  parameter int unsigned M       = 16,
+  parameter int unsigned T       = 8,
+  parameter int unsigned DC      = 4,
+  parameter int unsigned ActRows = 256,
+  localparam int unsigned RowW   = $clog2(ActRows),
+  localparam int unsigned BankW  = $clog2(P),
+  localparam int unsigned NS     = C / DC,
+  localparam int unsigned NC     = M / C,
+  localparam int unsigned GroupW = $clog2(T)
+) (
+  input  logic                        clk_i,
+  input  logic                        rst_i,
+  input  logic                        init_i,
+  input  cmd_t                        cmd_i,
+  // job
+  input  logic                        job_valid_i,
+  output logic                        job_ready_o,
+  input  logic                        job_pool_i,
+  input  logic                        job_buf_i,
+  input  logic [7:0]                  job_groups_i,
+  input  logic [7:0]                  job_chunks_i,
+  input  logic [17:0]                 job_out_row_i,
+  input  logic [17:0]                 job_res_row_i,
+  input  logic [1:0]                  job_ptag_i,
+  output logic [1:0]                  buf_free_o,
+  output logic                        active_o,
+  output logic                        idle_o,
+  // accumulators and parameters, one cycle after the request
+  output logic                        acc_buf_o,
+  output logic [GroupW-1:0]           acc_group_o,
+  input  logic [P-1:0][M-1:0][31:0]   acc_i,
+  output logic [1:0]                  param_ptag_o,
+  input  logic [M-1:0][16:0]          param_m_i,
+  input  logic [M-1:0][1:0]           param_s_i,
+  input  logic [M-1:0]                param_pre_i,
+  // pool results
+  input  logic [P-1:0][C-1:0][23:0]   pool_acc_i,
+  output logic                        pool_pop_o,
+  // memory port B
+  output logic [P-1:0]                mem_en_o,
+  output logic                        mem_we_o,
+  output logic [P-1:0][NS-1:0]        mem_slice_o,
+  output logic [P-1:0][RowW-1:0]      mem_row_o,
+  output logic [P-1:0][C-1:0][7:0]    mem_d_o,
+  input  logic [P-1:0][C-1:0][7:0]    mem_q_i
+);
+  import bl_latency_pkg::*;
+
+  // Write comes WriteDelay cycles after the residual read; the sum is odd so that both can alternate on port B.
+  localparam int unsigned WriteDelay = RequantLatency + 1 + (RequantLatency % 2);
+  localparam int unsigned SliceW = (NS > 1) ? $clog2(NS) : 1;
+  localparam int unsigned RoundW = $clog2(P + 1);
+
+  // ---- job and operation selection (cycle u) ----
+  logic              busy_q, pool_q, buf_q, parity_q;
+  logic [7:0]        groups_q, group_q, chunks_q, chunk_q;
+  logic [SliceW-1:0] slice_q;
+  logic [RoundW-1:0] round_q;
+  logic [17:0]       out_row0_q, res_row0_q, out_row_q, res_row_q;
+  logic [1:0]        ptag_q;
+  logic              addr_valid, addr_pop;
+  logic [P-1:0]      addr_lanes;
+  logic [P-1:0][BankW-1:0]  addr_bank;
+  logic [P-1:0][RowW-1:0]   addr_row;
+  logic [P-1:0][RoundW-1:0] addr_round;
+  logic [RoundW-1:0] addr_rounds;
+  logic              step_ok, op, no_lane, last_round, last_slice, last_chunk, group_end, job_end, job_take;
+
+  bl_drain_addr #(.P(P), .ActRows(ActRows)) u_addr (
+    .clk_i, .rst_i, .init_i, .cmd_i,
+    .valid_o(addr_valid), .lanes_o(addr_lanes), .bank_o(addr_bank), .row_o(addr_row), .round_o(addr_round),
+    .rounds_o(addr_rounds), .pop_i(addr_pop)
+  );
+
+  assign no_lane     = addr_rounds == '0;
+  assign step_ok     = busy_q & addr_valid & (~cmd_i.residual | parity_q);
+  assign op          = step_ok & ~no_lane;
+  assign last_round  = round_q + 1'b1 >= addr_rounds;
+  assign last_slice  = 32'(slice_q) == NS - 1;
+  assign last_chunk  = chunk_q + 8'd1 == chunks_q;
+  assign group_end   = no_lane | (last_round & last_slice & last_chunk);
+  assign addr_pop    = step_ok & group_end;
+  assign job_end     = addr_pop & (group_q + 8'd1 == groups_q);
+  assign job_ready_o = ~busy_q | job_end;
+  assign job_take    = job_valid_i & job_ready_o;
+  assign pool_pop_o  = job_end & pool_q;
+  assign active_o    = busy_q;
+  assign acc_buf_o   = buf_q;
+  assign acc_group_o = group_q[GroupW-1:0];
+  assign param_ptag_o = ptag_q;
+
+  always_ff @(posedge clk_i) begin
+    parity_q   <= ~parity_q;
+    buf_free_o <= '0;
+    if (job_end && !pool_q) buf_free_o[buf_q] <= 1'b1;
+    if (step_ok) begin
+      if (group_end) begin
+        group_q   <= group_q + 8'd1;
+        chunk_q   <= '0;
+        slice_q   <= '0;
+        round_q   <= '0;
+        out_row_q <= out_row0_q;
+        res_row_q <= res_row0_q;
+      end else if (!last_round) begin
+        round_q <= round_q + 1'b1;
+      end else begin
+        round_q <= '0;
+        if (!last_slice) begin
+          slice_q <= slice_q + 1'b1;
+        end else begin
+          slice_q   <= '0;
+          chunk_q   <= chunk_q + 8'd1;
+          out_row_q <= out_row_q + cmd_i.out_chunk_rows;
+          res_row_q <= res_row_q + cmd_i.res_chunk_rows;
+        end
+      end
+    end
+    if (job_end) busy_q <= 1'b0;
+    if (job_take) begin
+      busy_q     <= 1'b1;
+      pool_q     <= job_pool_i;
+      buf_q      <= job_buf_i;
+      groups_q   <= job_groups_i;
+      chunks_q   <= job_chunks_i;
+      ptag_q     <= job_ptag_i;
+      out_row0_q <= job_out_row_i;
+      res_row0_q <= job_res_row_i;
+      out_row_q  <= job_out_row_i;
+      res_row_q  <= job_res_row_i;
+      group_q    <= '0;
+      chunk_q    <= '0;
+      slice_q    <= '0;
+      round_q    <= '0;
+    end
+    if (rst_i) begin
+      busy_q   <= 1'b0;
+      parity_q <= 1'b0;
+    end
+  end
+
+  // ---- cycle u+1: lane-to-bank selection; accumulators arrive ----
+  logic                          op1_q, pool1_q;
+  logic [P-1:0]                  bank_en1_q;
+  logic [P-1:0][BankW-1:0]       bank_lane1_q, lane_bank1_q;
+  logic [P-1:0][RowW-1:0]        bank_row1_q;
+  logic [SliceW-1:0]             slice1_q;
+  logic [7:0]                    chunk1_q;
+  logic [RowW-1:0]               out_row1_q, res_row1_q;
+  logic [P-1:0][DC-1:0][31:0]    pool_acc1_q;
+  logic                          unused_rows;
+  assign unused_rows = ^{out_row_q, res_row_q, group_q, cmd_i};
+
+  always_ff @(posedge clk_i) begin
+    op1_q        <= op;
+    pool1_q      <= pool_q;
+    slice1_q     <= slice_q;
+    chunk1_q     <= chunk_q;
+    out_row1_q   <= out_row_q[RowW-1:0];
+    res_row1_q   <= res_row_q[RowW-1:0];
+    lane_bank1_q <= addr_bank;
+    bank_en1_q   <= '0;
+    for (int b = 0; b < int'(P); b++) begin
+      bank_lane1_q[b] <= '0;
+      bank_row1_q[b]  <= '0;
+      for (int p = 0; p < int'(P); p++) begin
+        if (addr_lanes[p] && addr_bank[p] == BankW'(b) && addr_round[p] == round_q) begin
+          bank_en1_q[b]   <= op;
+          bank_lane1_q[b] <= BankW'(p);
+          bank_row1_q[b]  <= addr_row[p];
+        end
+      end
+    end
+    for (int p = 0; p < int'(P); p++) begin
+      for (int j = 0; j < int'(DC); j++) begin
+        automatic logic [23:0] sum = pool_acc_i[p][(NS > 1) ? int'(slice_q) * int'(DC) + j : j];
+        pool_acc1_q[p][j] <= {{8{sum[23]}}, sum} + cmd_i.pool_bias;
+      end
+    end
+  end
+
+  // ---- cycle u+2: one slice into the requantizers; the residual is read ----
+  logic                        op2_q;
+  logic [P-1:0]                bank_en2_q;
+  logic [P-1:0][BankW-1:0]     bank_lane2_q, lane_bank2_q;
+  logic [P-1:0][RowW-1:0]      rd_row2_q, wr_row2_q;
+  logic [SliceW-1:0]           slice2_q;
+  logic [P-1:0][DC-1:0][31:0]  acc2_q;
+  logic [DC-1:0][16:0]         m2_q;
+  logic [DC-1:0][1:0]          s2_q;
+  logic [DC-1:0]               pre2_q;
+
+  always_ff @(posedge clk_i) begin
+    op2_q        <= op1_q;
+    bank_en2_q   <= bank_en1_q;
+    bank_lane2_q <= bank_lane1_q;
+    lane_bank2_q <= lane_bank1_q;
+    slice2_q     <= slice1_q;
+    for (int b = 0; b < int'(P); b++) begin
+      rd_row2_q[b] <= bank_row1_q[b] + res_row1_q;
+      wr_row2_q[b] <= bank_row1_q[b] + out_row1_q;
+    end
+    for (int j = 0; j < int'(DC); j++) begin
+      m2_q[j]   <= cmd_i.pool_mult;
+      s2_q[j]   <= cmd_i.pool_s_sel;
+      pre2_q[j] <= cmd_i.pool_pre;
+      for (int p = 0; p < int'(P); p++) acc2_q[p][j] <= pool_acc1_q[p][j];
+      if (!pool1_q) begin
+        for (int c = 0; c < int'(NC); c++) begin
+          for (int s = 0; s < int'(NS); s++) begin
+            if (chunk1_q == 8'(c) && (NS == 1 || slice1_q == SliceW'(s))) begin
+              m2_q[j]   <= param_m_i[c*int'(C) + s*int'(DC) + j];
+              s2_q[j]   <= param_s_i[c*int'(C) + s*int'(DC) + j];
+              pre2_q[j] <= param_pre_i[c*int'(C) + s*int'(DC) + j];
+              for (int p = 0; p < int'(P); p++) acc2_q[p][j] <= acc_i[p][c*int'(C) + s*int'(DC) + j];
+            end
+          end
+        end
+      end
+    end
+  end
+
+  // ---- residual: port B read in cycle u+2, data in u+4, bank to lane, into the requantizers in u+5 ----
+  logic [1:0][P-1:0][BankW-1:0]  lane_bank_d;   // u+3, u+4
+  logic [1:0][SliceW-1:0]        slice_d;
+  logic [P-1:0][DC-1:0][7:0]     res5_q;
+
+  always_ff @(posedge clk_i) begin
+    lane_bank_d <= {lane_bank_d[0], lane_bank2_q};
+    slice_d     <= {slice_d[0], slice2_q};
+    for (int p = 0; p < int'(P); p++) begin
+      for (int j = 0; j < int'(DC); j++) begin
+        res5_q[p][j] <= cmd_i.residual
+                        ? mem_q_i[lane_bank_d[1][p]][(NS > 1) ? int'(slice_d[1]) * int'(DC) + j : j] : 8'd0;
+      end
+    end
+  end
+
+  logic [P-1:0][DC-1:0][7:0] code;
+  for (genvar p = 0; p < P; p++) begin : g_lane
+    for (genvar j = 0; j < DC; j++) begin : g_channel
+      bl_requant u_requant (
+        .clk_i,
+        .acc_i     (acc2_q[p][j]),
+        .m_i       (m2_q[j]),
+        .s_i       (s2_q[j]),
+        .pre_i     (pre2_q[j]),
+        .res_i     (res5_q[p][j]),
+        .res_mult_i(cmd_i.res_mult),
+        .post_i    (cmd_i.post),
+        .lo_i      (cmd_i.clamp_lo),
+        .hi_i      (cmd_i.clamp_hi),
+        .code_o    (code[p][j])
+      );
+    end
+  end
+
+  // ---- write: meta data waits for the codes ----
+  logic [WriteDelay-1:0]                     wr_op_q;
+  logic [WriteDelay-1:0][P-1:0]              wr_en_q;
+  logic [WriteDelay-1:0][P-1:0][BankW-1:0]   wr_lane_q;
+  logic [WriteDelay-1:0][P-1:0][RowW-1:0]    wr_row_q;
+  logic [WriteDelay-1:0][SliceW-1:0]         wr_slice_q;
+  logic [P-1:0][DC-1:0][7:0]                 code_d;
+  logic [P-1:0][DC-1:0][7:0]                 wr_d_q;
+
+  if (RequantLatency % 2 == 1) begin : g_align
+    always_ff @(posedge clk_i) code_d <= code;
+  end else begin : g_direct
+    assign code_d = code;
+  end
+
+  always_ff @(posedge clk_i) begin
+    wr_op_q    <= {wr_op_q[WriteDelay-2:0], op2_q};
+    wr_en_q    <= {wr_en_q[WriteDelay-2:0], bank_en2_q};
+    wr_lane_q  <= {wr_lane_q[WriteDelay-2:0], bank_lane2_q};
+    wr_row_q   <= {wr_row_q[WriteDelay-2:0], wr_row2_q};
+    wr_slice_q <= {wr_slice_q[WriteDelay-2:0], slice2_q};
+    for (int b = 0; b < int'(P); b++) wr_d_q[b] <= code_d[wr_lane_q[WriteDelay-2][b]];
+    if (rst_i) begin
+      wr_op_q <= '0;
+      wr_en_q <= '0;
+    end
+  end
+
+  logic wr;
+  assign wr       = wr_op_q[WriteDelay-1];
+  assign mem_we_o = wr;
+  always_comb begin
+    for (int b = 0; b < int'(P); b++) begin
+      mem_en_o[b]  = wr ? wr_en_q[WriteDelay-1][b] : bank_en2_q[b] & cmd_i.residual;
+      mem_row_o[b] = wr ? wr_row_q[WriteDelay-1][b] : rd_row2_q[b];
+      mem_d_o[b]   = {NS{wr_d_q[b]}};
+      for (int s = 0; s < int'(NS); s++) mem_slice_o[b][s] = (NS == 1) || wr_slice_q[WriteDelay-1] == SliceW'(s);
+    end
+  end
+
+  assign idle_o = ~busy_q & ~job_valid_i & ~op1_q & ~op2_q & ~(|wr_op_q);
+endmodule

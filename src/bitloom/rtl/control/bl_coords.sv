@@ -1,0 +1,92 @@
+// Grid coordinates (oy, ox) of the P lanes of a group: lane p of group g is flat position n = g·P + p,
+// oy = n div grid_w, ox = n mod grid_w, kept incrementally (no divider).
+//   init_i   starts the sequential set-up for a new grid (P cycles, ready_o low meanwhile)
+//   next_i   to the following group        mark_i   (with next_i) the following group becomes the tile's start
+//   rewind_i back to the tile's start      home_i   back to group 0, which becomes the tile's start
+// At most one of next_i, rewind_i, home_i in a cycle. Resource: 3 × P × 29 flip-flops, P × 3 adders.
+module bl_coords #(
+  parameter int unsigned P = 2
+) (
+  input  logic              clk_i,
+  input  logic              rst_i,
+  input  logic              init_i,
+  input  logic [16:0]       grid_w_i,
+  input  logic [11:0]       adv_y_i,
+  input  logic [16:0]       adv_x_i,
+  input  logic              next_i,
+  input  logic              mark_i,
+  input  logic              rewind_i,
+  input  logic              home_i,
+  output logic              ready_o,
+  output logic [P-1:0][11:0] oy_o,
+  output logic [P-1:0][16:0] ox_o
+);
+  if (P < 2 || P > 16) begin : g_bad
+    $fatal(1, "%m: P = %0d; legal: 2..16", P);
+  end
+  localparam int unsigned PW = $clog2(P + 1);
+
+  logic [P-1:0][11:0] home_y_q, start_y_q, y_q, next_y;
+  logic [P-1:0][16:0] home_x_q, start_x_q, x_q, next_x;
+  logic [PW-1:0]      lane_q;     // lane being set up; P when done
+  logic [11:0]        walk_y_q;
+  logic [16:0]        walk_x_q;
+  logic [17:0]        back;       // adv_x - grid_w, negative
+
+  assign back    = {1'b0, adv_x_i} - {1'b0, grid_w_i};
+  assign ready_o = lane_q == PW'(P);
+  assign oy_o    = y_q;
+  assign ox_o    = x_q;
+
+  always_comb begin
+    for (int p = 0; p < int'(P); p++) begin
+      automatic logic [16:0] straight = x_q[p] + adv_x_i;
+      automatic logic [17:0] wrapped  = {1'b0, x_q[p]} + back;
+      automatic logic        wrap     = ~wrapped[17];
+      next_x[p] = wrap ? wrapped[16:0] : straight;
+      next_y[p] = y_q[p] + adv_y_i + 12'(wrap);
+    end
+  end
+
+  always_ff @(posedge clk_i) begin
+    if (init_i) begin
+      lane_q   <= '0;
+      walk_y_q <= '0;
+      walk_x_q <= '0;
+    end else if (!ready_o) begin
+      for (int p = 0; p < int'(P); p++) begin
+        if (lane_q == PW'(p)) begin
+          home_y_q[p]  <= walk_y_q;
+          home_x_q[p]  <= walk_x_q;
+          start_y_q[p] <= walk_y_q;
+          start_x_q[p] <= walk_x_q;
+          y_q[p]       <= walk_y_q;
+          x_q[p]       <= walk_x_q;
+        end
+      end
+      lane_q <= lane_q + 1'b1;
+      if (walk_x_q + 17'd1 == grid_w_i) begin
+        walk_x_q <= '0;
+        walk_y_q <= walk_y_q + 12'd1;
+      end else begin
+        walk_x_q <= walk_x_q + 17'd1;
+      end
+    end else if (next_i) begin
+      y_q <= next_y;
+      x_q <= next_x;
+      if (mark_i) begin
+        start_y_q <= next_y;
+        start_x_q <= next_x;
+      end
+    end else if (rewind_i) begin
+      y_q <= start_y_q;
+      x_q <= start_x_q;
+    end else if (home_i) begin
+      y_q       <= home_y_q;
+      x_q       <= home_x_q;
+      start_y_q <= home_y_q;
+      start_x_q <= home_x_q;
+    end
+    if (rst_i) lane_q <= PW'(P);
+  end
+endmodule

@@ -1,0 +1,244 @@
+// Runs the command stream: one command at a time, LOAD and STORE beside the following ones, and gives every cycle between
+// start and done exactly one cause.
+//   clear_o   resets the control of the datapath; flush_o aborts the AXI masters. Both precede every run; after an error
+//             flush_o stays until the masters are idle, so that a new start finds a clean machine.
+//   counters_o[0..6] total, compute, weights, planes, drain, input, control; the last six add up to the first.
+module bl_sequencer
+  import bl_pkg::*;
+#(
+  parameter int unsigned WP = 1,
+  parameter int unsigned T  = 8,
+  parameter logic [31:0] ArchHash = 32'd0
+) (
+  input  logic             clk_i,
+  input  logic             rst_i,
+  // registers
+  input  logic             start_i,
+  input  logic [63:0]      program_base_i,
+  input  logic [63:0]      input_base_i,
+  input  logic [63:0]      output_base_i,
+  input  logic [63:0]      scratch_base_i,
+  input  logic [31:0]      timeout_i,
+  output logic             idle_o,
+  output logic             done_o,          // pulse
+  output logic [7:0]       error_o,
+  output logic [11:0]      layer_o,
+  output logic [6:0][31:0] counters_o,
+  // clearing
+  output logic             clear_o,
+  output logic             flush_o,
+  input  logic             axi_busy_i,
+  // commands
+  output logic             fetch_start_o,
+  input  logic             cmd_valid_i,
+  input  cmd_t             cmd_i,
+  output logic             cmd_ready_o,
+  input  logic [7:0]       fetch_error_i,
+  // weights
+  output logic [WP-1:0]    weights_start_o,
+  input  logic             weights_error_i,
+  input  logic             weights_beat_i,
+  // LOAD and STORE
+  output logic             dma_start_o,
+  output logic [63:0]      address_o,       // of WEIGHTS, LOAD, STORE
+  input  logic             dma_busy_i,
+  input  logic             dma_progress_i,
+  input  logic             dma_read_error_i,
+  input  logic             dma_write_error_i,
+  // engines
+  output logic             init_o,          // a CONV or POOL begins
+  output logic             conv_start_o,
+  output logic             pool_start_o,
+  input  logic             conv_busy_i,
+  input  logic             pool_busy_i,
+  input  logic             drain_active_i,
+  input  logic             drain_idle_i,
+  // causes
+  input  logic             issue_i,
+  input  logic             wait_weights_i,
+  input  logic             wait_planes_i,
+  input  logic             wait_drain_i,
+  input  logic             wait_input_i
+);
+  typedef enum logic [3:0] {Idle, Clean, Begin, Fetch, Launch, Work, Flush, WaitDma, Next, Stop} state_e;
+  state_e      state_q;
+  logic [7:0]  error_q;
+  logic        first_q, store_q, flush_q, is_engine, dma_blocks, bad_field, running, progress;
+  logic [31:0] still_q;
+  logic [2:0]  clean_q;
+  logic [63:0] base;
+  logic        unused_cmd;
+  assign unused_cmd = ^cmd_i;
+
+  assign is_engine  = cmd_i.opcode == OpConv || cmd_i.opcode == OpPool;
+  assign dma_blocks = dma_busy_i & (store_q | cmd_i.wait_dma | ~is_engine);
+  assign running    = state_q != Idle && state_q != Clean && state_q != Stop;
+  assign progress   = issue_i | cmd_ready_o | dma_progress_i | weights_beat_i | drain_active_i;
+
+  always_comb begin
+    bad_field = 1'b0;
+    if (is_engine) begin
+      bad_field = cmd_i.n_taps == '0 || cmd_i.in_chunks == '0 || cmd_i.n_groups == '0 || cmd_i.grid_w == '0;
+      if (cmd_i.opcode == OpConv) begin
+        bad_field |= cmd_i.n_vectors == '0 || cmd_i.n_tiles == '0 || cmd_i.tile_groups == '0
+                   || cmd_i.last_tile_groups == '0 || 32'(cmd_i.tile_groups) > T || 32'(cmd_i.last_tile_groups) > T;
+      end
+    end
+    if (cmd_i.opcode == OpLoad || cmd_i.opcode == OpStore) bad_field = cmd_i.beats == '0 || cmd_i.dma_chunks == '0;
+    if (cmd_i.opcode == OpWeights) bad_field = 32'(cmd_i.port) >= WP;
+    unique case (cmd_i.ddr_sel)
+      2'd0:    base = program_base_i;
+      2'd1:    base = input_base_i;
+      2'd2:    base = output_base_i;
+      default: base = scratch_base_i;
+    endcase
+  end
+
+  assign idle_o        = state_q == Idle;
+  assign error_o       = error_q;
+  assign clear_o       = state_q == Clean;
+  assign flush_o       = flush_q;
+  assign fetch_start_o = state_q == Begin;
+  assign cmd_ready_o   = state_q == Next;
+
+  always_ff @(posedge clk_i) begin
+    done_o          <= 1'b0;
+    init_o          <= 1'b0;
+    conv_start_o    <= 1'b0;
+    pool_start_o    <= 1'b0;
+    dma_start_o     <= 1'b0;
+    weights_start_o <= '0;
+
+    unique case (state_q)
+      Idle: begin
+        if (!axi_busy_i) flush_q <= 1'b0;
+        if (start_i) begin
+          state_q <= Clean;
+          clean_q <= '0;
+          flush_q <= 1'b1;
+          error_q <= ErrNone;
+          layer_o <= '0;
+        end
+      end
+      Clean: begin
+        clean_q <= clean_q + {2'b0, ~(&clean_q)};
+        if (&clean_q && !axi_busy_i) begin
+          state_q <= Begin;
+          flush_q <= 1'b0;
+          first_q <= 1'b1;
+          store_q <= 1'b0;
+        end
+      end
+      Begin: state_q <= Fetch;
+      Fetch: if (cmd_valid_i) begin
+        layer_o <= cmd_i.layer;
+        if (first_q != (cmd_i.opcode == OpBegin) || bad_field) error_q <= ErrBadField;
+        else state_q <= Launch;
+      end
+      Launch: begin
+        first_q <= 1'b0;
+        if (!dma_blocks || cmd_i.opcode == OpWeights) begin
+          unique case (cmd_i.opcode)
+            OpBegin: begin
+              if (cmd_i.arch_hash != ArchHash) error_q <= ErrBadArchitecture;
+              else state_q <= Next;
+            end
+            OpWeights: begin
+              for (int w = 0; w < int'(WP); w++) weights_start_o[w] <= 32'(cmd_i.port) == 32'(w);
+              address_o <= base + 64'(cmd_i.ddr_offset);
+              state_q   <= Next;
+            end
+            OpLoad, OpStore: begin
+              dma_start_o <= 1'b1;
+              store_q     <= cmd_i.opcode == OpStore;
+              address_o   <= base + 64'(cmd_i.ddr_offset);
+              state_q     <= WaitDma;
+            end
+            OpConv: begin
+              init_o       <= 1'b1;
+              conv_start_o <= 1'b1;
+              state_q      <= Work;
+            end
+            OpPool: begin
+              init_o       <= 1'b1;
+              pool_start_o <= 1'b1;
+              state_q      <= Work;
+            end
+            OpEnd: state_q <= Stop;
+            default: error_q <= ErrBadOpcode;
+          endcase
+        end
+      end
+      Work: if (!conv_start_o && !pool_start_o && !conv_busy_i && !pool_busy_i) state_q <= Flush;
+      Flush: if (drain_idle_i) state_q <= Next;
+      // The DMA engine copies the command's fields when it starts.
+      WaitDma: if (!dma_start_o) state_q <= Next;
+      Next: state_q <= Fetch;
+      default: begin  // Stop
+        state_q <= Idle;
+        done_o  <= 1'b1;
+        flush_q <= 1'b1;
+      end
+    endcase
+
+    // Errors stop the machine from any running state.
+    if (running) begin
+      still_q <= progress ? '0 : still_q + 32'd1;
+      if (error_q == ErrNone) begin
+        if (fetch_error_i != ErrNone && !(cmd_valid_i || state_q == Work || state_q == Flush)) error_q <= fetch_error_i;
+        if (weights_error_i) error_q <= ErrAxiWeights;
+        if (dma_read_error_i) error_q <= ErrAxiDataRead;
+        if (dma_write_error_i) error_q <= ErrAxiDataWrite;
+        if (timeout_i != '0 && still_q >= timeout_i) error_q <= ErrTimeout;
+      end else begin
+        state_q <= Stop;
+      end
+    end else begin
+      still_q <= '0;
+    end
+
+    if (rst_i) begin
+      state_q <= Idle;
+      error_q <= ErrNone;
+      flush_q <= 1'b0;
+      layer_o <= '0;
+      done_o  <= 1'b0;
+    end
+  end
+
+  // ---- causes ----
+  logic [5:0] cause;
+  always_comb begin
+    cause = '0;
+    if (issue_i)                                               cause[0] = 1'b1;
+    else if (wait_weights_i)                                   cause[1] = 1'b1;
+    else if (wait_planes_i)                                    cause[2] = 1'b1;
+    else if (wait_drain_i || (state_q == Flush && drain_active_i)) cause[3] = 1'b1;
+    else if (wait_input_i || (state_q == Launch && dma_blocks)) cause[4] = 1'b1;
+    else                                                       cause[5] = 1'b1;
+  end
+
+  always_ff @(posedge clk_i) begin
+    if (state_q == Begin) begin
+      counters_o <= '0;
+    end else if (running) begin
+      counters_o[0] <= counters_o[0] + 32'd1;
+      for (int i = 0; i < 6; i++) counters_o[i+1] <= counters_o[i+1] + 32'(cause[i]);
+    end
+    if (rst_i) counters_o <= '0;
+  end
+
+`ifdef BITLOOM_TRACE
+  import "DPI-C" function void bl_trace_layer(input int layer, input int phase);
+  import "DPI-C" function void bl_trace_counters(input int layer, input int compute, input int weights, input int planes,
+                                                 input int drain, input int dma, input int control);
+  always_ff @(posedge clk_i) begin
+    if (state_q == Fetch && cmd_valid_i) bl_trace_layer(int'(cmd_i.layer), 0);
+    if (state_q == Next) begin
+      bl_trace_counters(int'(cmd_i.layer), counters_o[1], counters_o[2], counters_o[3], counters_o[4], counters_o[5],
+                        counters_o[6]);
+      bl_trace_layer(int'(cmd_i.layer), 1);
+    end
+  end
+`endif
+endmodule
