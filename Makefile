@@ -1,0 +1,47 @@
+# Every target sets up what it needs: a virtual environment in .venv, nothing outside this folder but the build cache.
+PYTHON ?= python3
+PY := .venv/bin/python
+RUN := $(PY) -m
+export OMP_NUM_THREADS ?= 2
+
+.PHONY: setup demo test lint types check bench bench-resnet18 bench-solver bench-resources generate clean
+
+setup: .venv/.done
+
+.venv/.done: pyproject.toml
+	$(PYTHON) -m venv .venv
+	.venv/bin/pip install -q --disable-pip-version-check torch==2.13.0
+	.venv/bin/pip install -q --disable-pip-version-check -e '.[test,demo,export]'
+	touch $@
+
+demo: setup
+	$(PY) examples/01_demo_digits.py
+
+test: setup lint types
+	$(RUN) pytest -n 2 --dist loadfile
+
+lint: setup
+	$(RUN) ruff check src tests examples benchmarks
+	$(RUN) ruff format --check src tests examples benchmarks
+
+types: setup
+	$(RUN) mypy
+
+check: test
+
+generate: setup
+	$(PY) -m bitloom.program.generate
+
+bench: bench-resnet18 bench-solver bench-resources
+
+bench-resnet18: setup
+	$(PY) benchmarks/bench_resnet18.py
+
+bench-solver: setup
+	$(PY) benchmarks/bench_solver.py
+
+bench-resources: setup
+	$(PY) benchmarks/bench_resources.py
+
+clean:
+	rm -rf build out .pytest_cache .mypy_cache .ruff_cache
