@@ -1,0 +1,391 @@
+// The accelerator: AXI4-Lite control, WP weight ports, one data port, one command port, one interrupt.
+// Function, layouts and the order of work: docs/spec/. Everything here is wiring; logic lives in the blocks.
+module bl_top
+  import bl_pkg::*;
+#(
+  parameter int unsigned P          = 2,
+  parameter int unsigned C          = 8,
+  parameter int unsigned M          = 8,
+  parameter int unsigned T          = 8,
+  parameter int unsigned DC         = 4,
+  parameter int unsigned WP         = 1,
+  parameter int unsigned RingWords  = 512,
+  parameter int unsigned ActRows    = 2048,
+  parameter int unsigned TapEntries = 256,
+  parameter logic [31:0] ArchHash   = 32'd0
+) (
+  input  logic                  clk_i,
+  input  logic                  rst_i,
+  // control
+  input  logic [7:0]            s_axi_awaddr_i,
+  input  logic                  s_axi_awvalid_i,
+  output logic                  s_axi_awready_o,
+  input  logic [31:0]           s_axi_wdata_i,
+  input  logic [3:0]            s_axi_wstrb_i,
+  input  logic                  s_axi_wvalid_i,
+  output logic                  s_axi_wready_o,
+  output logic [1:0]            s_axi_bresp_o,
+  output logic                  s_axi_bvalid_o,
+  input  logic                  s_axi_bready_i,
+  input  logic [7:0]            s_axi_araddr_i,
+  input  logic                  s_axi_arvalid_i,
+  output logic                  s_axi_arready_o,
+  output logic [31:0]           s_axi_rdata_o,
+  output logic [1:0]            s_axi_rresp_o,
+  output logic                  s_axi_rvalid_o,
+  input  logic                  s_axi_rready_i,
+  output logic                  interrupt_o,
+  // weights
+  output logic [WP-1:0]         m_axi_w_arid_o,
+  output logic [WP-1:0][63:0]   m_axi_w_araddr_o,
+  output logic [WP-1:0][7:0]    m_axi_w_arlen_o,
+  output logic [WP-1:0][2:0]    m_axi_w_arsize_o,
+  output logic [WP-1:0][1:0]    m_axi_w_arburst_o,
+  output logic [WP-1:0]         m_axi_w_arvalid_o,
+  input  logic [WP-1:0]         m_axi_w_arready_i,
+  input  logic [WP-1:0]         m_axi_w_rid_i,
+  input  logic [WP-1:0][127:0]  m_axi_w_rdata_i,
+  input  logic [WP-1:0][1:0]    m_axi_w_rresp_i,
+  input  logic [WP-1:0]         m_axi_w_rlast_i,
+  input  logic [WP-1:0]         m_axi_w_rvalid_i,
+  output logic [WP-1:0]         m_axi_w_rready_o,
+  // LOAD and STORE
+  output logic                  m_axi_d_arid_o,
+  output logic [63:0]           m_axi_d_araddr_o,
+  output logic [7:0]            m_axi_d_arlen_o,
+  output logic [2:0]            m_axi_d_arsize_o,
+  output logic [1:0]            m_axi_d_arburst_o,
+  output logic                  m_axi_d_arvalid_o,
+  input  logic                  m_axi_d_arready_i,
+  input  logic                  m_axi_d_rid_i,
+  input  logic [127:0]          m_axi_d_rdata_i,
+  input  logic [1:0]            m_axi_d_rresp_i,
+  input  logic                  m_axi_d_rlast_i,
+  input  logic                  m_axi_d_rvalid_i,
+  output logic                  m_axi_d_rready_o,
+  output logic                  m_axi_d_awid_o,
+  output logic [63:0]           m_axi_d_awaddr_o,
+  output logic [7:0]            m_axi_d_awlen_o,
+  output logic [2:0]            m_axi_d_awsize_o,
+  output logic [1:0]            m_axi_d_awburst_o,
+  output logic                  m_axi_d_awvalid_o,
+  input  logic                  m_axi_d_awready_i,
+  output logic [127:0]          m_axi_d_wdata_o,
+  output logic [15:0]           m_axi_d_wstrb_o,
+  output logic                  m_axi_d_wlast_o,
+  output logic                  m_axi_d_wvalid_o,
+  input  logic                  m_axi_d_wready_i,
+  input  logic                  m_axi_d_bid_i,
+  input  logic [1:0]            m_axi_d_bresp_i,
+  input  logic                  m_axi_d_bvalid_i,
+  output logic                  m_axi_d_bready_o,
+  // commands
+  output logic                  m_axi_c_arid_o,
+  output logic [63:0]           m_axi_c_araddr_o,
+  output logic [7:0]            m_axi_c_arlen_o,
+  output logic [2:0]            m_axi_c_arsize_o,
+  output logic [1:0]            m_axi_c_arburst_o,
+  output logic                  m_axi_c_arvalid_o,
+  input  logic                  m_axi_c_arready_i,
+  input  logic                  m_axi_c_rid_i,
+  input  logic [127:0]          m_axi_c_rdata_i,
+  input  logic [1:0]            m_axi_c_rresp_i,
+  input  logic                  m_axi_c_rlast_i,
+  input  logic                  m_axi_c_rvalid_i,
+  output logic                  m_axi_c_rready_o
+);
+  localparam int unsigned RowW   = $clog2(ActRows);
+  localparam int unsigned BankW  = $clog2(P);
+  localparam int unsigned GroupW = $clog2(T);
+  localparam int unsigned NS     = C / DC;
+  localparam int unsigned TapW   = $clog2(TapEntries);
+  localparam int unsigned ReadLatency = 4;                // bl_reader
+  localparam int unsigned WeightLatency = ReadLatency - 1;
+
+  if (P < 2 || P > 16 || P % 2 != 0) begin : g_bad_p
+    $fatal(1, "%m: P = %0d; legal: 2, 4, .. 16", P);
+  end
+  if (M % C != 0 || M % WP != 0) begin : g_bad_m
+    $fatal(1, "%m: M = %0d must be a multiple of C = %0d and of WP = %0d", M, C, WP);
+  end
+  if (C % DC != 0) begin : g_bad_dc
+    $fatal(1, "%m: DC = %0d must divide C = %0d", DC, C);
+  end
+
+  // ---- control ----
+  logic             start, idle, done, clear, flush, core_rst;
+  logic [63:0]      program_base, input_base, output_base, scratch_base, address;
+  logic [31:0]      timeout, command_beats;
+  logic [7:0]       error, fetch_error;
+  logic [11:0]      layer;
+  logic [6:0][31:0] counters;
+  logic             fetch_start, cmd_valid, cmd_ready, fetch_busy;
+  cmd_t             cmd;
+  logic [TapW-1:0]  tap_index, conv_tap_index, pool_tap_index;
+  tap_t             tap;
+  logic [WP-1:0]    weights_start;
+  logic             weights_busy, weights_error;
+  logic [31:0]      weights_beats, dma_read_beats, dma_write_beats, fetch_beats;
+  logic             dma_start, dma_busy, dma_read_error, dma_write_error;
+  logic             init, conv_start, pool_start, conv_busy, pool_busy, drain_active, drain_idle;
+  logic             conv_issue, pool_issue, wait_weights, wait_planes;
+  logic             conv_wait_drain, pool_wait_drain, conv_wait_input, pool_wait_input;
+  logic [17:0]      load_count, load_count_q;
+  logic [31:0]      weights_beats_q, dma_write_beats_q;
+
+  assign core_rst = rst_i | clear;
+
+  bl_regs #(.ArchHash(ArchHash)) u_regs (
+    .clk_i, .rst_i,
+    .s_axi_awaddr_i, .s_axi_awvalid_i, .s_axi_awready_o, .s_axi_wdata_i, .s_axi_wstrb_i, .s_axi_wvalid_i,
+    .s_axi_wready_o, .s_axi_bresp_o, .s_axi_bvalid_o, .s_axi_bready_i, .s_axi_araddr_i, .s_axi_arvalid_i,
+    .s_axi_arready_o, .s_axi_rdata_o, .s_axi_rresp_o, .s_axi_rvalid_o, .s_axi_rready_i, .interrupt_o,
+    .start_o(start), .idle_i(idle), .done_i(done), .error_i(error), .layer_i(layer),
+    .program_base_o(program_base), .input_base_o(input_base), .output_base_o(output_base),
+    .scratch_base_o(scratch_base), .timeout_o(timeout), .command_beats_o(command_beats),
+    .counters_i(counters), .beats_weights_i(weights_beats), .beats_read_i(dma_read_beats + fetch_beats),
+    .beats_write_i(dma_write_beats)
+  );
+
+  bl_cmd_fetch #(.TapEntries(TapEntries)) u_fetch (
+    .clk_i, .rst_i(core_rst), .start_i(fetch_start), .flush_i(flush),
+    .base_i(program_base), .beats_i(command_beats), .busy_o(fetch_busy), .error_o(fetch_error), .beats_o(fetch_beats),
+    .cmd_valid_o(cmd_valid), .cmd_ready_i(cmd_ready), .cmd_o(cmd), .tap_index_i(tap_index), .tap_o(tap),
+    .m_axi_arid_o(m_axi_c_arid_o), .m_axi_araddr_o(m_axi_c_araddr_o), .m_axi_arlen_o(m_axi_c_arlen_o),
+    .m_axi_arsize_o(m_axi_c_arsize_o), .m_axi_arburst_o(m_axi_c_arburst_o), .m_axi_arvalid_o(m_axi_c_arvalid_o),
+    .m_axi_arready_i(m_axi_c_arready_i), .m_axi_rid_i(m_axi_c_rid_i), .m_axi_rdata_i(m_axi_c_rdata_i),
+    .m_axi_rresp_i(m_axi_c_rresp_i), .m_axi_rlast_i(m_axi_c_rlast_i), .m_axi_rvalid_i(m_axi_c_rvalid_i),
+    .m_axi_rready_o(m_axi_c_rready_o)
+  );
+
+  always_ff @(posedge clk_i) begin
+    load_count_q      <= load_count;
+    weights_beats_q   <= weights_beats;
+    dma_write_beats_q <= dma_write_beats;
+  end
+
+  bl_sequencer #(.WP(WP), .T(T), .ArchHash(ArchHash)) u_sequencer (
+    .clk_i, .rst_i, .start_i(start),
+    .program_base_i(program_base), .input_base_i(input_base), .output_base_i(output_base),
+    .scratch_base_i(scratch_base), .timeout_i(timeout),
+    .idle_o(idle), .done_o(done), .error_o(error), .layer_o(layer), .counters_o(counters),
+    .clear_o(clear), .flush_o(flush), .axi_busy_i(fetch_busy | weights_busy | dma_busy),
+    .fetch_start_o(fetch_start), .cmd_valid_i(cmd_valid), .cmd_i(cmd), .cmd_ready_o(cmd_ready),
+    .fetch_error_i(fetch_error),
+    .weights_start_o(weights_start), .weights_error_i(weights_error),
+    .weights_beat_i(weights_beats != weights_beats_q),
+    .dma_start_o(dma_start), .address_o(address), .dma_busy_i(dma_busy),
+    .dma_progress_i(load_count != load_count_q || dma_write_beats != dma_write_beats_q),
+    .dma_read_error_i(dma_read_error), .dma_write_error_i(dma_write_error),
+    .init_o(init), .conv_start_o(conv_start), .pool_start_o(pool_start), .conv_busy_i(conv_busy),
+    .pool_busy_i(pool_busy), .drain_active_i(drain_active), .drain_idle_i(drain_idle),
+    .issue_i(conv_issue | pool_issue), .wait_weights_i(wait_weights), .wait_planes_i(wait_planes),
+    .wait_drain_i(conv_wait_drain | pool_wait_drain), .wait_input_i(conv_wait_input | pool_wait_input)
+  );
+
+  // ---- issue ----
+  logic              vec_valid, vec_ready, step_ready, pass_hi, wait_ddr, step_take;
+  logic [19:0]       vec_steps;
+  logic [15:0]       vec_tiles;
+  logic [1:0]        vec_ptag;
+  logic [17:0]       conv_row, pool_row;
+  tap_t              conv_tap;
+  logic [P-1:0][11:0] conv_oy, pool_oy;
+  logic [P-1:0][16:0] conv_ox, pool_ox;
+  logic              conv_buf, conv_first, conv_hi, conv_last, pool_first, pool_last;
+  logic [GroupW-1:0] conv_group;
+  logic [1:0]        conv_ptag;
+  logic [1:0]        buf_free;
+  logic              done_valid, done_last, pool_result, pool_pop;
+  logic              conv_job_valid, conv_job_buf, pool_job_valid, job_ready;
+  logic [7:0]        conv_job_groups, conv_job_chunks;
+  logic [17:0]       conv_job_out, conv_job_res, pool_job_out, pool_job_res;
+  logic [1:0]        conv_job_ptag;
+
+  bl_issue #(.P(P), .C(C), .M(M), .T(T), .TapEntries(TapEntries)) u_issue (
+    .clk_i, .rst_i(core_rst), .start_i(conv_start), .cmd_i(cmd), .busy_o(conv_busy),
+    .tap_index_o(conv_tap_index), .tap_i(tap),
+    .vec_valid_o(vec_valid), .vec_ready_i(vec_ready), .vec_steps_o(vec_steps), .vec_tiles_o(vec_tiles),
+    .vec_ptag_o(vec_ptag), .step_ready_i(step_ready), .pass_hi_i(pass_hi), .wait_ddr_i(wait_ddr),
+    .step_take_o(step_take),
+    .valid_o(conv_issue), .row_o(conv_row), .tap_o(conv_tap), .oy_o(conv_oy), .ox_o(conv_ox), .buf_o(conv_buf),
+    .group_o(conv_group), .first_o(conv_first), .hi_o(conv_hi), .last_o(conv_last), .ptag_o(conv_ptag),
+    .done_last_i(done_valid & done_last), .buf_free_i(buf_free),
+    .job_valid_o(conv_job_valid), .job_ready_i(job_ready & conv_job_valid), .job_buf_o(conv_job_buf),
+    .job_groups_o(conv_job_groups), .job_chunks_o(conv_job_chunks), .job_out_row_o(conv_job_out),
+    .job_res_row_o(conv_job_res), .job_ptag_o(conv_job_ptag),
+    .load_count_i(load_count),
+    .wait_weights_o(wait_weights), .wait_planes_o(wait_planes), .wait_drain_o(conv_wait_drain),
+    .wait_input_o(conv_wait_input)
+  );
+
+  bl_pool_issue #(.P(P), .TapEntries(TapEntries)) u_pool_issue (
+    .clk_i, .rst_i(core_rst), .start_i(pool_start), .cmd_i(cmd), .busy_o(pool_busy),
+    .tap_index_o(pool_tap_index), .tap_i(tap),
+    .valid_o(pool_issue), .row_o(pool_row), .oy_o(pool_oy), .ox_o(pool_ox), .first_o(pool_first), .last_o(pool_last),
+    .result_i(pool_result), .result_used_i(pool_pop),
+    .job_valid_o(pool_job_valid), .job_ready_i(job_ready & ~conv_job_valid), .job_out_row_o(pool_job_out),
+    .job_res_row_o(pool_job_res), .load_count_i(load_count),
+    .wait_drain_o(pool_wait_drain), .wait_input_o(pool_wait_input)
+  );
+
+  assign tap_index = pool_busy ? pool_tap_index : conv_tap_index;
+
+  // ---- read path ----
+  typedef struct packed {
+    logic              pool;
+    logic              pool_max;
+    logic              buffer;
+    logic [GroupW-1:0] group;
+    logic              first;
+    logic              hi;
+    logic              last;
+    logic [1:0]        ptag;
+  } side_t;
+  side_t                    side_in, side;
+  logic                     act_valid;
+  logic [P-1:0]             in_image;
+  logic [P-1:0][C-1:0][7:0] act;
+  logic                     mem_en_a, store_en;
+  logic [P-1:0][RowW-1:0]   mem_row_a;
+  logic [P-1:0][C-1:0][7:0] mem_q_a, mem_q_b;
+  logic [BankW-1:0]         store_bank;
+  logic [RowW-1:0]          store_row;
+  logic [C-1:0][7:0]        store_word;
+
+  assign side_in = pool_issue
+    ? '{pool: 1'b1, pool_max: cmd.pool_max, buffer: 1'b0, group: '0, first: pool_first, hi: 1'b0, last: pool_last, ptag: '0}
+    : '{pool: 1'b0, pool_max: 1'b0, buffer: conv_buf, group: conv_group, first: conv_first, hi: conv_hi,
+        last: conv_last, ptag: conv_ptag};
+
+  bl_reader #(.P(P), .C(C), .ActRows(ActRows), .SideW($bits(side_t))) u_reader (
+    .clk_i, .valid_i(conv_issue | pool_issue), .row_i(pool_issue ? pool_row : conv_row),
+    .tap_i(pool_issue ? tap : conv_tap), .oy_i(pool_issue ? pool_oy : conv_oy), .ox_i(pool_issue ? pool_ox : conv_ox),
+    .pad_code_i(cmd.pad_code), .side_i(side_in),
+    .mem_en_o(mem_en_a), .mem_row_o(mem_row_a), .mem_q_i(mem_q_a),
+    .store_en_i(store_en), .store_bank_i(store_bank), .store_row_i(store_row), .store_q_o(store_word),
+    .valid_o(act_valid), .inside_o(in_image), .side_o(side), .act_o(act)
+  );
+
+  // ---- weights ----
+  logic [M-1:0]        plane_valid, plane_first, plane_signed;
+  logic [M-1:0][C-1:0] plane, hdr;
+  logic                plane_clear, hdr_valid;
+  logic [3:0]          hdr_index;
+  logic [1:0]          hdr_ptag;
+  logic [WeightLatency-1:0] swap_q;
+
+  always_ff @(posedge clk_i) swap_q <= {swap_q[WeightLatency-2:0], step_take};
+
+  bl_weights #(.C(C), .M(M), .WP(WP), .RingWords(RingWords), .WeightLatency(WeightLatency)) u_weights (
+    .clk_i, .rst_i(core_rst), .flush_i(flush), .start_i(weights_start), .base_i(address), .beats_i(cmd.beats),
+    .busy_o(weights_busy), .error_o(weights_error), .beats_o(weights_beats),
+    .vec_valid_i(vec_valid), .vec_ready_o(vec_ready), .vec_steps_i(vec_steps), .vec_tiles_i(vec_tiles),
+    .vec_ptag_i(vec_ptag),
+    .step_ready_o(step_ready), .step_take_i(step_take), .pass_hi_o(pass_hi), .wait_ddr_o(wait_ddr),
+    .clear_o(plane_clear), .plane_valid_o(plane_valid), .plane_first_o(plane_first), .plane_signed_o(plane_signed),
+    .plane_o(plane), .hdr_valid_o(hdr_valid), .hdr_index_o(hdr_index), .hdr_ptag_o(hdr_ptag), .hdr_o(hdr),
+    .m_axi_arid_o(m_axi_w_arid_o), .m_axi_araddr_o(m_axi_w_araddr_o), .m_axi_arlen_o(m_axi_w_arlen_o),
+    .m_axi_arsize_o(m_axi_w_arsize_o), .m_axi_arburst_o(m_axi_w_arburst_o), .m_axi_arvalid_o(m_axi_w_arvalid_o),
+    .m_axi_arready_i(m_axi_w_arready_i), .m_axi_rid_i(m_axi_w_rid_i), .m_axi_rdata_i(m_axi_w_rdata_i),
+    .m_axi_rresp_i(m_axi_w_rresp_i), .m_axi_rlast_i(m_axi_w_rlast_i), .m_axi_rvalid_i(m_axi_w_rvalid_i),
+    .m_axi_rready_o(m_axi_w_rready_o)
+  );
+
+  // ---- array ----
+  logic                       acc_buf;
+  logic [GroupW-1:0]          acc_group;
+  logic [P-1:0][M-1:0][31:0]  acc;
+  logic [1:0]                 param_ptag;
+  logic [M-1:0][16:0]         param_m;
+  logic [M-1:0][1:0]          param_s;
+  logic [M-1:0]               param_pre;
+
+  bl_compute #(.P(P), .C(C), .M(M), .T(T)) u_compute (
+    .clk_i, .rst_i(core_rst),
+    .act_i(act), .ctrl_valid_i(act_valid & ~side.pool), .ctrl_buf_i(side.buffer), .ctrl_group_i(side.group),
+    .ctrl_first_i(side.first), .ctrl_hi_i(side.hi), .ctrl_last_i(side.last), .ctrl_ptag_i(side.ptag),
+    .swap_i(swap_q[WeightLatency-1]), .clear_i(plane_clear), .plane_valid_i(plane_valid), .plane_first_i(plane_first),
+    .plane_signed_i(plane_signed), .plane_i(plane), .hdr_valid_i(hdr_valid), .hdr_index_i(hdr_index),
+    .hdr_ptag_i(hdr_ptag), .hdr_i(hdr),
+    .drain_buf_i(acc_buf), .drain_group_i(acc_group), .drain_acc_o(acc), .param_ptag_i(param_ptag),
+    .param_m_o(param_m), .param_s_o(param_s), .param_pre_o(param_pre), .done_valid_o(done_valid), .done_last_o(done_last)
+  );
+
+  // ---- pool ----
+  logic [P-1:0][C-1:0][23:0] pool_data, pool_head;
+
+  bl_pool #(.P(P), .C(C)) u_pool (
+    .clk_i, .rst_i(core_rst), .act_i(act), .inside_i(in_image), .valid_i(act_valid & side.pool), .first_i(side.first),
+    .last_i(side.last), .max_i(side.pool_max), .valid_o(pool_result), .acc_o(pool_data)
+  );
+  bl_pool_queue #(.P(P), .C(C)) u_pool_queue (
+    .clk_i, .rst_i(core_rst), .push_i(pool_result), .data_i(pool_data), .pop_i(pool_pop), .data_o(pool_head)
+  );
+
+  // ---- drain, DMA and port B ----
+  logic [P-1:0]             drain_en, mem_en_b;
+  logic                     drain_we, mem_we_b, dma_wvalid, dma_wready;
+  logic [P-1:0][NS-1:0]     drain_slice, mem_slice_b;
+  logic [P-1:0][RowW-1:0]   drain_row, mem_row_b;
+  logic [P-1:0][C-1:0][7:0] drain_d, mem_d_b;
+  logic [BankW-1:0]         dma_bank;
+  logic [RowW-1:0]          dma_row;
+  logic [C-1:0][7:0]        dma_word;
+
+  bl_drain #(.P(P), .C(C), .M(M), .T(T), .DC(DC), .ActRows(ActRows)) u_drain (
+    .clk_i, .rst_i(core_rst), .init_i(init), .cmd_i(cmd),
+    .job_valid_i(conv_job_valid | pool_job_valid), .job_ready_o(job_ready), .job_pool_i(~conv_job_valid),
+    .job_buf_i(conv_job_buf), .job_groups_i(conv_job_valid ? conv_job_groups : 8'd1),
+    .job_chunks_i(conv_job_valid ? conv_job_chunks : 8'd1), .job_out_row_i(conv_job_valid ? conv_job_out : pool_job_out),
+    .job_res_row_i(conv_job_valid ? conv_job_res : pool_job_res), .job_ptag_i(conv_job_ptag),
+    .buf_free_o(buf_free), .active_o(drain_active), .idle_o(drain_idle),
+    .acc_buf_o(acc_buf), .acc_group_o(acc_group), .acc_i(acc), .param_ptag_o(param_ptag), .param_m_i(param_m),
+    .param_s_i(param_s), .param_pre_i(param_pre), .pool_acc_i(pool_head), .pool_pop_o(pool_pop),
+    .mem_en_o(drain_en), .mem_we_o(drain_we), .mem_slice_o(drain_slice), .mem_row_o(drain_row), .mem_d_o(drain_d),
+    .mem_q_i(mem_q_b)
+  );
+
+  assign dma_wready = ~(|drain_en);
+  always_comb begin
+    mem_en_b    = drain_en;
+    mem_we_b    = drain_we;
+    mem_slice_b = drain_slice;
+    mem_row_b   = drain_row;
+    mem_d_b     = drain_d;
+    if (dma_wready) begin
+      mem_we_b = 1'b1;
+      for (int b = 0; b < int'(P); b++) begin
+        mem_en_b[b]    = dma_wvalid & (dma_bank == BankW'(b));
+        mem_slice_b[b] = '1;
+        mem_row_b[b]   = dma_row;
+        mem_d_b[b]     = dma_word;
+      end
+    end
+  end
+
+  bl_act_mem #(.P(P), .C(C), .DC(DC), .ActRows(ActRows)) u_act_mem (
+    .clk_i, .en_a_i(mem_en_a), .row_a_i(mem_row_a), .q_a_o(mem_q_a),
+    .en_b_i(mem_en_b), .we_b_i(mem_we_b), .slice_b_i(mem_slice_b), .row_b_i(mem_row_b), .d_b_i(mem_d_b), .q_b_o(mem_q_b)
+  );
+
+  bl_dma #(.P(P), .C(C), .ActRows(ActRows), .ReadLatency(3)) u_dma (
+    .clk_i, .rst_i(core_rst), .flush_i(flush), .start_i(dma_start), .cmd_i(cmd), .address_i(address), .busy_o(dma_busy),
+    .read_error_o(dma_read_error), .write_error_o(dma_write_error), .load_count_o(load_count),
+    .beats_read_o(dma_read_beats), .beats_write_o(dma_write_beats),
+    .write_valid_o(dma_wvalid), .write_ready_i(dma_wready), .write_bank_o(dma_bank), .write_row_o(dma_row),
+    .write_word_o(dma_word), .read_en_o(store_en), .read_bank_o(store_bank), .read_row_o(store_row),
+    .read_word_i(store_word),
+    .m_axi_arid_o(m_axi_d_arid_o), .m_axi_araddr_o(m_axi_d_araddr_o), .m_axi_arlen_o(m_axi_d_arlen_o),
+    .m_axi_arsize_o(m_axi_d_arsize_o), .m_axi_arburst_o(m_axi_d_arburst_o), .m_axi_arvalid_o(m_axi_d_arvalid_o),
+    .m_axi_arready_i(m_axi_d_arready_i), .m_axi_rid_i(m_axi_d_rid_i), .m_axi_rdata_i(m_axi_d_rdata_i),
+    .m_axi_rresp_i(m_axi_d_rresp_i), .m_axi_rlast_i(m_axi_d_rlast_i), .m_axi_rvalid_i(m_axi_d_rvalid_i),
+    .m_axi_rready_o(m_axi_d_rready_o),
+    .m_axi_awid_o(m_axi_d_awid_o), .m_axi_awaddr_o(m_axi_d_awaddr_o), .m_axi_awlen_o(m_axi_d_awlen_o),
+    .m_axi_awsize_o(m_axi_d_awsize_o), .m_axi_awburst_o(m_axi_d_awburst_o), .m_axi_awvalid_o(m_axi_d_awvalid_o),
+    .m_axi_awready_i(m_axi_d_awready_i), .m_axi_wdata_o(m_axi_d_wdata_o), .m_axi_wstrb_o(m_axi_d_wstrb_o),
+    .m_axi_wlast_o(m_axi_d_wlast_o), .m_axi_wvalid_o(m_axi_d_wvalid_o), .m_axi_wready_i(m_axi_d_wready_i),
+    .m_axi_bid_i(m_axi_d_bid_i), .m_axi_bresp_i(m_axi_d_bresp_i), .m_axi_bvalid_i(m_axi_d_bvalid_i),
+    .m_axi_bready_o(m_axi_d_bready_o)
+  );
+endmodule
