@@ -1,0 +1,88 @@
+"""Integer nodes from steps: scales, zero points and real biases become multipliers and integer biases."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import numpy.typing as npt
+
+from bitloom.errors import GraphError
+from bitloom.numerics.fixed import round_half_up
+from bitloom.numerics.requantize import accumulator_bound, choose_requant, residual_multiplier
+from bitloom.quantize.lower import ConvStep, PoolStep
+from bitloom.quantize.qgraph import FRACTION_BITS, Int8Array, QConv, QPool, QTensor, Requant
+
+BIAS_LIMIT = 1 << 25  #: |b / (s_a*s_c)| of a channel with weights
+CONSTANT_LIMIT = 4000.0  #: codes; a constant beyond saturates any sum with a residual
+SUM_LIMIT = 1 << 23  #: |sum| of a pool
+Float64Array = npt.NDArray[np.float64]
+IDENTITY = Requant(np.array([1 << 16], np.int32), np.zeros(1, np.int8), np.zeros(1, np.int8), 0, -127, 127)
+
+
+def make_conv(
+    step: ConvStep, tensors: dict[str, QTensor], codes: Int8Array, bits: Int8Array, scale: Float64Array, bias: Float64Array
+) -> QConv:
+    """codes (Cout, K), bits, scale and real bias (Cout,): the integer layer. GraphError when a bound cannot be met."""
+    source, target = tensors[step.input], tensors[step.output]
+    codes, scale, bias = _normal_rows(codes, scale, bias, source, target)
+    weight = codes.reshape(step.weight.shape)
+    sums = codes.sum(axis=1, dtype=np.int64)
+    integer = round_half_up(bias / (source.scale * scale)) - source.zero_point * sums
+    if np.abs(integer).max(initial=0) >= 1 << 31:
+        channel = int(np.abs(integer).argmax())
+        raise GraphError(f"{step.name}: channel {channel}: bias {integer[channel]} does not fit 32 bits; use fewer bits")
+    bias32 = integer.astype(np.int32)
+    res_mult, post, lo, hi = _output(step, tensors)
+    ratio = source.scale * scale / target.scale
+    requant = choose_requant(ratio, accumulator_bound(weight, bias32), post, lo, hi, res_mult, step.name)
+    return QConv(
+        step.name, step.input, step.output, weight, bits, bias32, scale, step.stride, step.padding, requant, step.residual
+    )
+
+
+def _normal_rows(
+    codes: Int8Array, scale: Float64Array, bias: Float64Array, source: QTensor, target: QTensor
+) -> tuple[Int8Array, Float64Array, Float64Array]:
+    """Rows without weights get a scale fine enough for their constant; rows far below their bias a coarser one."""
+    dead = ~codes.any(axis=1)
+    floor = np.abs(bias) / (source.scale * BIAS_LIMIT)
+    small = ~dead & (scale < floor)
+    if small.any():
+        codes = codes.copy()
+        codes[small] = round_half_up(codes[small] * (scale[small] / floor[small])[:, None]).astype(np.int8)
+    scale = np.where(dead, target.scale / (source.scale * 2**FRACTION_BITS), np.where(small, floor, scale))
+    limit = CONSTANT_LIMIT * target.scale
+    return codes, scale, np.where(dead, np.clip(bias, -limit, limit), bias)
+
+
+def make_pool(step: PoolStep, tensors: dict[str, QTensor]) -> QPool:
+    """The integer pool of a step."""
+    parts = (step.name, step.input, step.output, step.maximum, step.kernel, step.stride, step.padding)
+    if step.same_scale:
+        return QPool(*parts, 0, IDENTITY)
+    source, target = tensors[step.input], tensors[step.output]
+    taps = 1 if step.maximum else step.kernel[0] * step.kernel[1]
+    if 127 * taps >= SUM_LIMIT:
+        raise GraphError(f"{step.name}: a sum over {taps} taps exceeds 2^23; legal: at most {SUM_LIMIT // 127} taps")
+    res_mult, post, lo, hi = _output(step, tensors)
+    ratio = np.array([source.scale / (step.count * target.scale)])
+    bound = np.array([254 * taps], dtype=np.int64)
+    requant = choose_requant(ratio, bound, post, lo, hi, res_mult, step.name)
+    return QPool(*parts, -taps * source.zero_point, requant, step.residual)
+
+
+def _output(step: ConvStep | PoolStep, tensors: dict[str, QTensor]) -> tuple[int, int, int, int]:
+    """mr, post, lo, hi: the part after the multiplication."""
+    target = tensors[step.output]
+    res_mult, post = 0, target.zero_point << FRACTION_BITS
+    if step.residual is not None:
+        residual = tensors[step.residual]
+        res_mult = residual_multiplier(residual.scale / target.scale, step.name)
+        post -= residual.zero_point * res_mult
+    lo, hi = -127, 127
+    if step.relu is not None:
+        lo = target.zero_point
+        if step.relu.limit is not None:
+            hi = min(127, target.zero_point + math.floor(step.relu.limit / target.scale + 0.5))
+    return res_mult, post, lo, hi

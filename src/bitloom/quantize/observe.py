@@ -1,0 +1,185 @@
+"""Activation scales: per tensor, asymmetric, 255 levels, by the least squared error over clipping candidates."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from bitloom.errors import DataError
+from bitloom.graph.execute import check_images, execute
+from bitloom.graph.ir import Graph
+from bitloom.numerics.fixed import round_half_up
+from bitloom.numerics.requantize import RATIO_LIMIT
+from bitloom.quantize.lower import ConcatStep, ConvStep, Lowered, PoolStep, lower
+
+Values = npt.NDArray[np.float32]
+LEVELS = 254  #: steps between code -127 and code 127
+
+
+@dataclass(frozen=True)
+class ActivationQuantizer:
+    """code = round(x / scale) + zero_point, clamped to [-127, 127]."""
+
+    scale: float
+    zero_point: int
+
+
+@dataclass(frozen=True)
+class CalibrationOptions:
+    """samples: values kept per tensor; batch: images per pass; min_images: fewer are refused; seed: of the sampling.
+
+    bias_images: the first so many images serve bias correction.
+    """
+
+    samples: int = 1 << 17
+    batch: int = 8
+    min_images: int = 4
+    bias_images: int = 64
+    seed: int = 0
+
+
+@dataclass(frozen=True, eq=False)
+class Calibration:
+    """Calibration images (N, C, H, W) float32, the lowered graph, and one quantizer per tensor.
+
+    output_means: layer name -> float64 (Cout,), mean of the float layer's output (before add and ReLU) over the
+    bias-correction images.
+    """
+
+    images: Tensor
+    lowered: Lowered
+    activations: dict[str, ActivationQuantizer]
+    output_means: dict[str, npt.NDArray[np.float64]]
+    options: CalibrationOptions
+
+
+def calibrate(graph: Graph, images: Tensor, options: CalibrationOptions | None = None) -> Calibration:
+    """Activation quantizers from images. Raises DataError when images are too few, constant, of a wrong shape or NaN."""
+    opts = options or CalibrationOptions()
+    if images.dim() == 4 and images.shape[0] < opts.min_images:
+        raise DataError(f"{images.shape[0]} calibration images, need at least {opts.min_images}; give more images")
+    images = images.to(torch.float32) if images.is_floating_point() else images
+    check_images(graph, images)
+    if bool((images == images[:1]).all()):
+        raise DataError(f"all {images.shape[0]} calibration images are equal; give different images")
+    lowered = lower(graph)
+    samples, means = _sample(graph, lowered, images, opts)
+    ranges: dict[str, list[Values]] = {}
+    for name, values in samples.items():
+        ranges.setdefault(lowered.group[name], []).append(values)
+    logits = lowered.group[lowered.output]
+    quantizers = {rep: fit_quantizer(np.concatenate(parts), rep != logits) for rep, parts in ranges.items()}
+    quantizers = _raise_floors(lowered, quantizers)
+    activations = {name: quantizers[rep] for name, rep in lowered.group.items()}
+    return Calibration(images, lowered, activations, means, opts)
+
+
+def _sample(
+    graph: Graph, lowered: Lowered, images: Tensor, opts: CalibrationOptions
+) -> tuple[dict[str, Values], dict[str, npt.NDArray[np.float64]]]:
+    """Random values of every tensor (and its extremes, once per batch), and the layers' mean outputs."""
+    known = {node.name for node in graph.nodes}
+    names = [name for name in lowered.shapes if name in known]  # copies for Concat are not in the float graph
+    layers = [step.name for step in lowered.convs]
+    generator = torch.Generator().manual_seed(opts.seed)
+    quota = max(64, -(-opts.samples * opts.batch // images.shape[0]))
+    kept: dict[str, list[Values]] = {name: [] for name in names}
+    sums: dict[str, npt.NDArray[np.float64]] = {}
+    used = min(opts.bias_images, images.shape[0])
+    for index, batch in enumerate(images.split(opts.batch)):
+        tensors = execute(graph, batch, {*names, *layers})
+        for name in names:
+            kept[name].append(_pick(name, tensors[name].flatten(), quota, generator))
+        for name in layers:
+            part = tensors[name][: max(0, used - index * opts.batch)].double()
+            mean = part.mean(dim=(2, 3)) if part.dim() == 4 else part
+            sums[name] = sums.get(name, 0.0) + mean.sum(dim=0).numpy()
+    return {name: np.concatenate(parts) for name, parts in kept.items()}, {n: s / used for n, s in sums.items()}
+
+
+def _pick(name: str, flat: Tensor, quota: int, generator: torch.Generator) -> Values:
+    low, high = torch.aminmax(flat)
+    if not bool(torch.isfinite(low) & torch.isfinite(high)):
+        raise DataError(f"tensor '{name}' holds NaN or infinite values; check the weights and the images")
+    if flat.numel() > quota:
+        flat = flat[torch.randint(flat.numel(), (quota,), generator=generator)]
+    return np.asarray(torch.cat([flat, low[None], high[None]]).numpy())
+
+
+def quantizer_of(low: float, high: float) -> ActivationQuantizer:
+    """255 levels over [low, high], widened to hold zero exactly; a constant zero range gets scale 1."""
+    low, high = min(low, 0.0), max(high, 0.0)
+    scale = (high - low) / LEVELS
+    if scale <= np.finfo(np.float32).tiny:
+        return ActivationQuantizer(1.0, -127)
+    return ActivationQuantizer(scale, int(np.clip(round_half_up(-127 - low / scale), -127, 127)))
+
+
+def fake_quantize(x: Values, q: ActivationQuantizer) -> Values:
+    """x rounded to the quantizer's levels, as reals."""
+    codes = np.clip(np.floor(x / q.scale + 0.5) + q.zero_point, -127, 127)
+    return np.asarray((codes - q.zero_point) * q.scale)
+
+
+def fit_quantizer(values: Values, clip: bool = True) -> ActivationQuantizer:
+    """The quantizer of least squared error on `values` (1-D float32); clip = False keeps the whole range."""
+    low, high = float(min(values.min(), 0.0)), float(max(values.max(), 0.0))
+    best = quantizer_of(low, high)
+    if not clip or low == high:
+        return best
+
+    def error(q: ActivationQuantizer) -> float:
+        return float(np.square(fake_quantize(values, q) - values).sum())
+
+    least = error(best)
+    for f in np.linspace(1.0, 0.3, 36):  # both ends together, then each end alone
+        q = quantizer_of(low * f, high * f)
+        if (e := error(q)) < least:
+            best, least = q, e
+    ends = _ends(best)
+    if low < 0:
+        for f in np.linspace(1.3, 0.5, 17):
+            q = quantizer_of(max(low, ends[0] * f), ends[1])
+            if (e := error(q)) < least:
+                best, least = q, e
+        ends = _ends(best)
+        for f in np.linspace(1.3, 0.5, 17):
+            q = quantizer_of(ends[0], min(high, ends[1] * f))
+            if (e := error(q)) < least:
+                best, least = q, e
+    return best
+
+
+def _ends(q: ActivationQuantizer) -> tuple[float, float]:
+    return (-127 - q.zero_point) * q.scale, (127 - q.zero_point) * q.scale
+
+
+def _raise_floors(lowered: Lowered, quantizers: dict[str, ActivationQuantizer]) -> dict[str, ActivationQuantizer]:
+    """Scales so large that every multiplier exists and t cannot overflow, whatever the widths of the weights.
+
+    Binds only where an output is nearly constant beside what one weight can contribute (dead tensors).
+    """
+    scale = {name: q.scale for name, q in quantizers.items()}
+    group = lowered.group
+    for _ in range(8):
+        before = dict(scale)
+        for step in lowered.steps:
+            if isinstance(step, ConcatStep):
+                continue
+            out, source = group[step.output], scale[group[step.input]]
+            floors = [scale[out]]
+            if isinstance(step, ConvStep):
+                rows = np.abs(step.weight.reshape(step.weight.shape[0], -1)).astype(np.float64)
+                floors += [source * rows.max() * 1.05 / RATIO_LIMIT, source * rows.sum(axis=1).max() / 1024]
+            elif not step.same_scale:
+                floors.append(source / step.count * 1.05 / RATIO_LIMIT)
+            if step.residual is not None:
+                floors.append(scale[group[step.residual]] / 15.9)
+            scale[out] = max(floors)
+        if before == scale:
+            break
+    return {name: ActivationQuantizer(scale[name], q.zero_point) for name, q in quantizers.items()}

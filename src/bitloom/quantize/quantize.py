@@ -1,0 +1,167 @@
+"""The arrow from a float graph and a bit allocation to the integer network."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from bitloom.allocate.allocation import BitAllocation
+from bitloom.errors import BudgetError, GraphError
+from bitloom.graph.ir import Graph
+from bitloom.numerics.requantize import requantize
+from bitloom.quantize.assemble import make_conv, make_pool
+from bitloom.quantize.lower import ConcatStep, ConvStep, Lowered, step_inputs
+from bitloom.quantize.observe import Calibration
+from bitloom.quantize.qgraph import Int8Array, QConcat, QConv, QNode, QTensor, QuantGraph
+from bitloom.quantize.rounding import RoundedLayer, Rounding, round_layer
+from bitloom.quantize.statistics import round_network
+from bitloom.reference.fast import conv_accumulate, quantize_input, run_node
+
+
+@dataclass(frozen=True)
+class QuantizeOptions:
+    """method: of weight rounding; bias_correction: keep each channel's mean pre-activation over the images."""
+
+    method: Rounding = Rounding.GPTQ
+    bias_correction: bool = True
+
+
+def quantize(
+    graph: Graph,
+    allocation: BitAllocation,
+    calibration: Calibration,
+    options: QuantizeOptions | None = None,
+    rounded: Mapping[str, RoundedLayer] | None = None,
+) -> QuantGraph:
+    """The integer network of `graph` at `allocation`.
+
+    calibration: from `calibrate` of the same graph. rounded: from `round_network`, where several allocations share the
+    work; without it the needed widths are rounded here. Raises BudgetError when the allocation does not match the layers.
+    """
+    opts = options or QuantizeOptions()
+    lowered = calibration.lowered
+    if lowered.name != graph.name or lowered.input != graph.input.name:
+        raise GraphError(f"calibration is of '{lowered.name}', but the graph is '{graph.name}'; calibrate this graph")
+    check_allocation(lowered, allocation.bits)
+    table = _rounded(calibration, allocation, opts) if rounded is None else rounded
+    tensors = make_tensors(calibration)
+    nodes: list[QNode] = []
+    runner = _Runner(calibration, tensors) if opts.bias_correction else None
+    for step in lowered.steps:
+        node: QNode
+        if isinstance(step, ConvStep):
+            bits = allocation.bits[step.name].astype(np.int8)
+            codes, scale = table[step.name].pick(bits)
+            node = _conv(step, tensors, codes, bits, scale, calibration, runner)
+        elif isinstance(step, ConcatStep):
+            node = QConcat(step.name, step.inputs, step.output)
+        else:
+            node = make_pool(step, tensors)
+        if runner is not None and not isinstance(node, QConv):
+            runner.run(node)
+        nodes.append(node)
+    return QuantGraph(graph.name, tensors, tuple(nodes), lowered.input, lowered.output)
+
+
+def check_allocation(lowered: Lowered, bits: Mapping[str, Int8Array]) -> None:
+    """BudgetError unless `bits` names exactly the layers with weights, one width per output channel."""
+    for step in lowered.convs:
+        if step.name not in bits:
+            raise BudgetError(f"the allocation lacks layer '{step.name}'; it has: {', '.join(bits)}")
+        if bits[step.name].shape != step.bias.shape:
+            raise BudgetError(f"{step.name}: {bits[step.name].size} widths, but {step.bias.size} output channels")
+    extra = bits.keys() - {step.name for step in lowered.convs}
+    if extra:
+        raise BudgetError(f"the allocation names '{sorted(extra)[0]}', which is no layer of '{lowered.name}'")
+
+
+def make_tensors(calibration: Calibration) -> dict[str, QTensor]:
+    """Every tensor with shape and quantizer."""
+    return {
+        name: QTensor(name, shape, calibration.activations[name].scale, calibration.activations[name].zero_point)
+        for name, shape in calibration.lowered.shapes.items()
+    }
+
+
+def _rounded(calibration: Calibration, allocation: BitAllocation, opts: QuantizeOptions) -> dict[str, RoundedLayer]:
+    used = tuple(sorted({int(b) for widths in allocation.bits.values() for b in np.unique(widths)}))
+    if opts.method is Rounding.GPTQ:
+        return round_network(calibration, opts.method, used)
+    return {s.name: round_layer(s.weight.reshape(s.weight.shape[0], -1), None, used) for s in calibration.lowered.convs}
+
+
+def _conv(
+    step: ConvStep,
+    tensors: dict[str, QTensor],
+    codes: Int8Array,
+    bits: Int8Array,
+    scale: npt.NDArray[np.float64],
+    calibration: Calibration,
+    runner: _Runner | None,
+) -> QConv:
+    """The integer layer; with a runner its bias keeps the float layer's mean output on the calibration images."""
+    bias = step.bias.astype(np.float64)
+    if runner is None:
+        return make_conv(step, tensors, codes, bits, scale, bias)
+    source = tensors[step.input]
+    acc = runner.accumulate(step, codes.reshape(step.weight.shape))
+    centred = acc.mean(axis=(0, 2, 3), dtype=np.float64) - source.zero_point * codes.sum(axis=1, dtype=np.int64)
+    bias = calibration.output_means[step.name] - centred * source.scale * scale
+    node = make_conv(step, tensors, codes, bits, scale, bias)
+    runner.finish(node, acc if np.array_equal(node.weight.reshape(codes.shape), codes) else None)
+    return node
+
+
+class _Runner:
+    """Runs the integer layers made so far on the bias-correction images; tensors are freed after their last use."""
+
+    def __init__(self, calibration: Calibration, tensors: dict[str, QTensor]) -> None:
+        lowered = calibration.lowered
+        shell = QuantGraph(lowered.name, tensors, (), lowered.input, lowered.output)
+        images = calibration.images[: calibration.options.bias_images]
+        self.tensors = tensors
+        self.live = {lowered.input: quantize_input(shell, images)}
+        self.left: dict[str, int] = {}
+        for step in lowered.steps:
+            for name in step_inputs(step):
+                self.left[name] = self.left.get(name, 0) + 1
+
+    def accumulate(self, step: ConvStep, weight: Int8Array) -> npt.NDArray[np.int32]:
+        """Sums without bias, (N, Cout, OH, OW)."""
+        x, pad = self.live[step.input], self.tensors[step.input].zero_point
+        parts = [conv_accumulate(x[i : i + 4], weight, step.stride, step.padding, pad) for i in range(0, len(x), 4)]
+        return np.concatenate(parts)
+
+    def finish(self, node: QConv, acc: npt.NDArray[np.int32] | None) -> None:
+        """Codes of a layer from its sums (None: computed again, the weights changed)."""
+        if acc is None:
+            self.run(node)
+            return
+        residual = None if node.residual is None else self.live[node.residual]
+        out = np.empty(acc.shape, dtype=np.int8)
+        for i in range(len(acc)):
+            rest = None if residual is None else residual[i]
+            out[i] = requantize(acc[i] + node.bias.astype(np.int64)[:, None, None], node.requant, rest)
+        self._store(node, out)
+
+    def run(self, node: QNode) -> None:
+        """Codes of any node."""
+        if isinstance(node, QConcat):
+            self._store(node, np.concatenate([self.live[x] for x in node.inputs], axis=1))
+            return
+        residual = None if node.residual is None else self.live[node.residual]
+        zero = self.tensors[node.input].zero_point
+        self._store(node, run_node(node, self.live[node.input], zero, residual))
+
+    def _store(self, node: QNode, out: Int8Array) -> None:
+        names = node.inputs if isinstance(node, QConcat) else (node.input, node.residual)
+        for name in names:
+            if name is not None:
+                self.left[name] -= 1
+                if not self.left[name]:
+                    del self.live[name]
+        if self.left.get(node.output):
+            self.live[node.output] = out

@@ -1,0 +1,181 @@
+"""Weight rounding of one layer at every width at once: nearest or GPTQ, per-row scales, and the error of every choice.
+
+Rows (output channels) are independent, so any allocation is a pick of rows. The measure is the output error
+(w - v) C (w - v)^T, C the covariance of the layer's inputs: bias correction removes the constant part of the error.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import Enum
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from bitloom.errors import WeightsError
+from bitloom.quantize.qgraph import Int8Array
+
+ALL_WIDTHS = (0, 2, 3, 4, 5, 6, 7, 8)
+
+
+class Rounding(Enum):
+    """How weights are rounded: each to its nearest code, or in sequence with error feedback (GPTQ)."""
+
+    NEAREST = "nearest"
+    GPTQ = "gptq"
+
+
+@dataclass(frozen=True)
+class RoundingOptions:
+    """candidates: clipping factors tried per row; damping: of the covariance, relative to its mean diagonal.
+
+    block: columns updated lazily together; act_order: round inputs of large variance first.
+    """
+
+    candidates: int = 24
+    damping: float = 0.01
+    block: int = 128
+    act_order: bool = True
+
+
+@dataclass(frozen=True, eq=False)
+class RoundedLayer:
+    """codes[b] int8 (Cout, K) within +-(2^(b-1)-1); scale[b] float64 (Cout,); error float64 (Cout, len(widths))."""
+
+    widths: tuple[int, ...]
+    codes: dict[int, Int8Array]
+    scale: dict[int, npt.NDArray[np.float64]]
+    error: npt.NDArray[np.float64]
+
+    def pick(self, bits: Int8Array) -> tuple[Int8Array, npt.NDArray[np.float64]]:
+        """codes (Cout, K) and scale (Cout,) of one allocation; bits (Cout,) must be among `widths`."""
+        missing = sorted(set(bits.tolist()) - set(self.widths))
+        if missing:
+            raise WeightsError(f"width {missing[0]} was not rounded; have {self.widths}")
+        first = self.codes[self.widths[0]]
+        codes, scale = np.empty_like(first), np.empty(first.shape[0], dtype=np.float64)
+        for b in set(bits.tolist()):
+            codes[bits == b], scale[bits == b] = self.codes[b][bits == b], self.scale[b][bits == b]
+        return codes, scale
+
+
+def levels(bits: int) -> int:
+    """Largest code of a width: 2^(b-1) - 1, 0 for a pruned channel."""
+    return (1 << (bits - 1)) - 1 if bits else 0
+
+
+def round_layer(
+    weight: npt.NDArray[np.float32],
+    covariance: npt.NDArray[np.float32] | None,
+    widths: tuple[int, ...] = ALL_WIDTHS,
+    method: Rounding = Rounding.NEAREST,
+    options: RoundingOptions | None = None,
+) -> RoundedLayer:
+    """Rounds weight (Cout, K) to every width.
+
+    covariance: (K, K), or its diagonal (K,), or None (identity). GPTQ needs (K, K); with less it rounds to nearest.
+    Raises WeightsError on NaN or infinite weights or covariance.
+    """
+    opts = options or RoundingOptions()
+    if not np.isfinite(weight).all():
+        raise WeightsError(f"weights of shape {weight.shape} hold NaN or infinite values")
+    if covariance is not None and not np.isfinite(covariance).all():
+        raise WeightsError(f"covariance of shape {covariance.shape} holds NaN or infinite values; check the images")
+    rows, inputs = weight.shape
+    full = torch.from_numpy(np.ascontiguousarray(weight, dtype=np.float32))
+    cov = torch.ones(inputs) if covariance is None else torch.from_numpy(np.ascontiguousarray(covariance, dtype=np.float32))
+    importance = (cov if cov.dim() == 1 else cov.diagonal()).clamp(min=0)
+    importance = importance + 1e-6 * importance.mean() + 1e-30
+    live = tuple(b for b in widths if b)
+    tops = torch.tensor([float(levels(b)) for b in live]).repeat_interleave(rows)
+    scale = torch.cat([_scales(full, importance, b, opts.candidates) for b in live]) if live else torch.empty(0)
+    stacked = full.repeat(len(live), 1)
+    if method is Rounding.GPTQ and cov.dim() == 2 and live:
+        codes = _gptq(stacked, cov, scale, tops, opts)
+    else:
+        codes = torch.clamp(torch.round(stacked / scale[:, None]), -tops[:, None], tops[:, None])
+    scale = _refit(stacked, codes, cov, scale)
+    result_codes = {b: np.zeros((rows, inputs), dtype=np.int8) for b in widths if b == 0}
+    result_scale = {b: np.ones(rows) for b in widths if b == 0}
+    error = np.empty((rows, len(widths)))
+    for i, b in enumerate(widths):
+        if b == 0:
+            error[:, i] = _quadratic(full, cov)
+            continue
+        part = slice(live.index(b) * rows, (live.index(b) + 1) * rows)
+        result_codes[b] = np.asarray(codes[part].to(torch.int8).numpy())
+        result_scale[b] = scale[part].double().numpy()
+        error[:, i] = _quadratic(full - codes[part] * scale[part, None], cov)
+    return RoundedLayer(tuple(widths), result_codes, result_scale, error)
+
+
+def _quadratic(d: Tensor, cov: Tensor) -> npt.NDArray[np.float64]:
+    """d C d^T per row, never negative."""
+    product = d * cov if cov.dim() == 1 else d @ cov
+    return np.asarray((product.double() * d.double()).sum(dim=1).clamp(min=0).numpy())
+
+
+def _scales(weight: Tensor, importance: Tensor, bits: int, candidates: int) -> Tensor:
+    """Per row the scale of least importance-weighted squared error; rows of zeros get scale 1."""
+    top = float(levels(bits))
+    peak = weight.abs().amax(dim=1)
+    peak = torch.where(peak > 0, peak, torch.full_like(peak, top))
+    best, least = peak / top, torch.full_like(peak, float("inf"))
+    for factor in torch.linspace(1.0, 0.25 if bits <= 4 else 0.6, candidates).tolist():
+        scale = peak * factor / top
+        codes = torch.clamp(torch.round(weight / scale[:, None]), -top, top)
+        error = (codes * scale[:, None] - weight).square() @ importance
+        better = error < least
+        best, least = torch.where(better, scale, best), torch.where(better, error, least)
+    return best
+
+
+def _refit(weight: Tensor, codes: Tensor, cov: Tensor, scale: Tensor) -> Tensor:
+    """The scale that minimizes the output error for given codes: (w C q) / (q C q); kept within a factor 2."""
+    weighted = codes * cov if cov.dim() == 1 else codes @ cov
+    power = (weighted * codes).sum(dim=1)
+    fitted = (weighted * weight).sum(dim=1) / power.clamp(min=1e-30)
+    good = (power > 1e-20) & torch.isfinite(fitted) & (fitted > 0.5 * scale) & (fitted < 2.0 * scale)
+    return torch.where(good, fitted, scale)
+
+
+def _gptq(weight: Tensor, cov: Tensor, scale: Tensor, tops: Tensor, opts: RoundingOptions) -> Tensor:
+    """Codes (rows, K): columns in order, each rounding error spread over the columns that are not rounded yet."""
+    inputs = weight.shape[1]
+    diagonal = cov.diagonal()
+    order = torch.argsort(diagonal, descending=True) if opts.act_order else torch.arange(inputs)
+    factor = _inverse_factor(cov[order][:, order], opts.damping)
+    work = weight[:, order].T.contiguous()  # (K, rows): a column of the layer is contiguous
+    codes = torch.empty_like(work)
+    for begin in range(0, inputs, opts.block):
+        end = min(begin + opts.block, inputs)
+        block, errors = work[begin:end], torch.empty(end - begin, work.shape[1])
+        local = factor[begin:end, begin:end]
+        for i in range(end - begin):
+            column = block[i]
+            rounded = torch.clamp(torch.round(column / scale), -tops, tops)
+            codes[begin + i] = rounded
+            errors[i] = (column - rounded * scale) / local[i, i]
+            if i + 1 < end - begin:
+                block[i + 1 :].addr_(local[i, i + 1 :], errors[i], alpha=-1.0)
+        work[end:] -= factor[begin:end, end:].T @ errors
+    result = torch.empty_like(weight)
+    result[:, order] = codes.T
+    return result
+
+
+def _inverse_factor(cov: Tensor, damping: float) -> Tensor:
+    """Upper Cholesky factor of the inverse of the damped covariance; more damping when it is singular."""
+    mean = float(cov.diagonal().mean().clamp(min=1e-20))
+    for _ in range(6):
+        damped = cov.clone()
+        damped.diagonal().add_(damping * mean)
+        lower, info = torch.linalg.cholesky_ex(damped)
+        if int(info) == 0:
+            upper, info = torch.linalg.cholesky_ex(torch.cholesky_inverse(lower), upper=True)
+            if int(info) == 0 and bool(torch.isfinite(upper).all()):
+                return upper
+        damping *= 10
+    raise WeightsError(f"covariance of size {cov.shape[0]} stays singular at damping {damping:g}; give more images")

@@ -1,0 +1,164 @@
+"""Mean and covariance of every layer's inputs, streamed over images, in passes whose matrices fit a memory bound.
+
+The inputs are im2col rows of activations rounded to their levels, upstream weights float: independent of any allocation.
+Rows are sampled evenly over the images. Peak memory: the matrices of one pass (`memory_mib`), one more of the largest
+while it is handed over, and the activations of one batch.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from bitloom.graph.execute import pad2d
+from bitloom.quantize.lower import ConvStep
+from bitloom.quantize.observe import Calibration
+from bitloom.quantize.rounding import ALL_WIDTHS, RoundedLayer, Rounding, RoundingOptions, round_layer
+from bitloom.quantize.stream import run_steps
+
+
+@dataclass(frozen=True)
+class StatisticsOptions:
+    """rows: im2col rows sampled per layer; memory_mib: matrices of one pass; max_inputs: wider layers keep a diagonal."""
+
+    rows: int = 16384
+    memory_mib: int = 768
+    max_inputs: int = 8192
+    seed: int = 0
+
+
+@dataclass(frozen=True, eq=False)
+class LayerStatistics:
+    """mean (K,) float32; covariance (K, K) float32, or its diagonal (K,) for very wide layers; rows: samples used.
+
+    K = Cin*KH*KW in the order of the weight's axes.
+    """
+
+    name: str
+    mean: npt.NDArray[np.float32]
+    covariance: npt.NDArray[np.float32]
+    rows: int
+
+    @property
+    def second_moment(self) -> npt.NDArray[np.float32]:
+        """E[x x^T], or E[x^2] where only the diagonal is kept."""
+        outer = self.mean**2 if self.covariance.ndim == 1 else np.outer(self.mean, self.mean)
+        return np.asarray(self.covariance + outer, dtype=np.float32)
+
+
+def sample_rows(step: ConvStep, x: Tensor, per_image: int, generator: torch.Generator) -> Tensor:
+    """Random im2col rows (n, Cin*KH*KW) of a batch (N, Cin, H, W): at most per_image positions of each image."""
+    kh, kw = step.weight.shape[2:]
+    patches = pad2d(x, step.padding, 0.0).unfold(2, kh, step.stride[0]).unfold(3, kw, step.stride[1])
+    count = patches.shape[2] * patches.shape[3]
+    rows = []
+    for image in patches:
+        at = torch.arange(count) if count <= per_image else torch.randperm(count, generator=generator)[:per_image]
+        rows.append(image[:, at // patches.shape[3], at % patches.shape[3]].transpose(0, 1).reshape(len(at), -1))
+    return torch.cat(rows)
+
+
+class _Moments:
+    """Running sums of one layer; rows are collected and multiplied in large pieces."""
+
+    def __init__(self, inputs: int, diagonal: bool) -> None:
+        self.diagonal = diagonal
+        self.sum = torch.zeros(inputs, dtype=torch.float64)
+        self.product = torch.zeros(inputs) if diagonal else torch.zeros(inputs, inputs)
+        self.waiting: list[Tensor] = []
+        self.rows = 0
+
+    def add(self, rows: Tensor) -> None:
+        self.waiting.append(rows)
+        if sum(r.shape[0] for r in self.waiting) >= 2048:
+            self.flush()
+
+    def flush(self) -> None:
+        if not self.waiting:
+            return
+        x = torch.cat(self.waiting)
+        self.waiting = []
+        self.rows += x.shape[0]
+        self.sum += x.sum(dim=0, dtype=torch.float64)
+        if self.diagonal:
+            self.product += x.square().sum(dim=0)
+        else:
+            self.product.addmm_(x.T, x)
+
+    def finish(self, name: str) -> LayerStatistics:
+        self.flush()
+        mean = (self.sum / self.rows).float()
+        cov = self.product.div_(self.rows)
+        if self.diagonal:
+            cov -= mean.square()
+            cov.clamp_(min=0)
+        else:
+            cov.addr_(mean, mean, alpha=-1.0)
+        return LayerStatistics(name, mean.numpy(), cov.numpy(), self.rows)
+
+
+def layer_statistics(calibration: Calibration, options: StatisticsOptions | None = None) -> Iterator[LayerStatistics]:
+    """Statistics of every layer with weights, in order; each is released when the next pass begins."""
+    opts = options or StatisticsOptions()
+    for group in _passes(calibration.lowered.convs, opts):
+        moments = {s.name: _Moments(_inputs(s), _inputs(s) > opts.max_inputs) for s in group}
+        _one_pass(calibration, moments, group[-1].name, opts)
+        for step in group:
+            yield moments.pop(step.name).finish(step.name)
+
+
+def _one_pass(calibration: Calibration, moments: dict[str, _Moments], until: str, opts: StatisticsOptions) -> None:
+    generator = torch.Generator().manual_seed(opts.seed)
+    per_image = max(1, -(-opts.rows // calibration.images.shape[0]))
+
+    def visit(step: ConvStep, x: Tensor) -> None:
+        if step.name in moments:
+            moments[step.name].add(sample_rows(step, x, per_image, generator))
+
+    for batch in calibration.images.split(calibration.options.batch):
+        run_steps(calibration.lowered, batch, calibration.activations, visit, until)
+
+
+def _inputs(step: ConvStep) -> int:
+    return int(np.prod(step.weight.shape[1:]))
+
+
+def _passes(steps: tuple[ConvStep, ...], opts: StatisticsOptions) -> list[list[ConvStep]]:
+    """Consecutive layers whose matrices fit the memory bound together (at least one layer a pass)."""
+    groups: list[list[ConvStep]] = []
+    used, limit = 0, opts.memory_mib * 2**20
+    for step in steps:
+        inputs = _inputs(step)
+        size = 4 * inputs * (1 if inputs > opts.max_inputs else inputs)
+        if groups and used + size <= limit:
+            groups[-1].append(step)
+            used += size
+        else:
+            groups.append([step])
+            used = size
+    return groups
+
+
+def round_network(
+    calibration: Calibration,
+    method: Rounding = Rounding.GPTQ,
+    widths: tuple[int, ...] = ALL_WIDTHS,
+    statistics: StatisticsOptions | None = None,
+    rounding: RoundingOptions | None = None,
+) -> dict[str, RoundedLayer]:
+    """Every layer rounded at every width, by layer name: the table from which allocations pick rows.
+
+    Memory: one int8 copy of the weights per width, beside the pass of `layer_statistics`.
+    """
+    steps = {s.name: s for s in calibration.lowered.convs}
+    result = {}
+    for stats in layer_statistics(calibration, statistics):
+        weight = steps[stats.name].weight
+        flat = weight.reshape(weight.shape[0], -1)
+        result[stats.name] = round_layer(flat, stats.covariance, widths, method, rounding)
+    return result

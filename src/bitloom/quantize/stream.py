@@ -1,0 +1,64 @@
+"""Runs lowered steps in float on batches of images, activations rounded to their levels, showing every layer's input."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from bitloom.graph.execute import pad2d
+from bitloom.quantize.lower import ConcatStep, ConvStep, Lowered, PoolStep, Step, step_inputs
+from bitloom.quantize.observe import ActivationQuantizer
+
+Visit = Callable[[ConvStep, Tensor], None]
+
+
+def fake_quantize(x: Tensor, q: ActivationQuantizer) -> Tensor:
+    """x rounded half up to the levels of `q`, as reals."""
+    codes = torch.floor(x / q.scale + 0.5).add_(q.zero_point).clamp_(-127, 127)
+    return codes.sub_(q.zero_point).mul_(q.scale)
+
+
+def run_steps(
+    lowered: Lowered, images: Tensor, activations: Mapping[str, ActivationQuantizer], visit: Visit, until: str
+) -> None:
+    """One batch (N, C, H, W) up to the layer `until`; calls visit(step, input of the step) before each ConvStep."""
+    last_use = {name: i for i, step in enumerate(lowered.steps) for name in step_inputs(step)}
+    live = {lowered.input: fake_quantize(images, activations[lowered.input])}
+    with torch.no_grad():
+        for index, step in enumerate(lowered.steps):
+            if isinstance(step, ConvStep):
+                visit(step, live[step.input])
+                if step.name == until:
+                    return
+            live[step.output] = _apply(step, live, activations[step.output])
+            for name in [n for n in live if last_use.get(n, index) <= index]:
+                del live[name]
+
+
+def _apply(step: Step, live: dict[str, Tensor], quantizer: ActivationQuantizer) -> Tensor:
+    if isinstance(step, ConcatStep):
+        return torch.cat([live[x] for x in step.inputs], dim=1)
+    y = conv_step(step, live[step.input]) if isinstance(step, ConvStep) else pool_step(step, live[step.input])
+    if step.residual is not None:
+        y = y + live[step.residual]
+    if step.relu is not None:
+        y = y.clamp(0.0, step.relu.limit)
+    return y if isinstance(step, PoolStep) and step.same_scale else fake_quantize(y, quantizer)
+
+
+def conv_step(step: ConvStep, x: Tensor) -> Tensor:
+    """The convolution alone, float."""
+    padded = pad2d(x, step.padding, 0.0)
+    return F.conv2d(padded, torch.from_numpy(step.weight), torch.from_numpy(step.bias), step.stride)
+
+
+def pool_step(step: PoolStep, x: Tensor) -> Tensor:
+    """The pool alone, float."""
+    if step.kernel == (1, 1) and step.stride == (1, 1):
+        return x
+    if step.maximum:
+        return F.max_pool2d(pad2d(x, step.padding, float("-inf")), step.kernel, step.stride)
+    return F.avg_pool2d(pad2d(x, step.padding, 0.0), step.kernel, step.stride, divisor_override=step.count)
