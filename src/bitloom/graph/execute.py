@@ -60,7 +60,8 @@ def check_images(graph: Graph, images: Tensor) -> None:
     op = graph.input.op
     shape = op.shape if isinstance(op, Input) else ()
     if images.dim() != 4 or tuple(images.shape[1:]) != tuple(shape) or images.shape[0] < 1:
-        raise DataError(f"images have shape {tuple(images.shape)}, but '{graph.name}' needs (N, {', '.join(map(str, shape))})")
+        need = ", ".join(map(str, shape))
+        raise DataError(f"images have shape {tuple(images.shape)}, but '{graph.name}' needs (N, {need})")
     if not images.is_floating_point():
         raise DataError(f"images are {images.dtype}, but must be normalised floats; divide by 255 and normalise")
     bad = ~torch.isfinite(images).flatten(1).all(dim=1)

@@ -21,7 +21,12 @@ IDENTITY = Requant(np.array([1 << 16], np.int32), np.zeros(1, np.int8), np.zeros
 
 
 def make_conv(
-    step: ConvStep, tensors: dict[str, QTensor], codes: Int8Array, bits: Int8Array, scale: Float64Array, bias: Float64Array
+    step: ConvStep,
+    tensors: dict[str, QTensor],
+    codes: Int8Array,
+    bits: Int8Array,
+    scale: Float64Array,
+    bias: Float64Array,
 ) -> QConv:
     """codes (Cout, K), bits, scale and real bias (Cout,): the integer layer. GraphError when a bound cannot be met."""
     source, target = tensors[step.input], tensors[step.output]
@@ -31,14 +36,13 @@ def make_conv(
     integer = round_half_up(bias / (source.scale * scale)) - source.zero_point * sums
     if np.abs(integer).max(initial=0) >= 1 << 31:
         channel = int(np.abs(integer).argmax())
-        raise GraphError(f"{step.name}: channel {channel}: bias {integer[channel]} does not fit 32 bits; use fewer bits")
+        raise GraphError(f"{step.name}: channel {channel}: bias {integer[channel]} exceeds 32 bits; use fewer bits")
     bias32 = integer.astype(np.int32)
     res_mult, post, lo, hi = _output(step, tensors)
     ratio = source.scale * scale / target.scale
     requant = choose_requant(ratio, accumulator_bound(weight, bias32), post, lo, hi, res_mult, step.name)
-    return QConv(
-        step.name, step.input, step.output, weight, bits, bias32, scale, step.stride, step.padding, requant, step.residual
-    )
+    names = (step.name, step.input, step.output)
+    return QConv(*names, weight, bits, bias32, scale, step.stride, step.padding, requant, step.residual)
 
 
 def _normal_rows(

@@ -77,7 +77,7 @@ Step = ConvStep | PoolStep | ConcatStep
 
 @dataclass(frozen=True, eq=False)
 class Lowered:
-    """Steps in order; shapes (C, H, W) by tensor; `group`: tensors with one representative share scale and zero point."""
+    """Steps in order; shapes (C, H, W) by tensor; tensors of one `group` share their scale."""
 
     name: str
     steps: tuple[Step, ...]
@@ -189,7 +189,7 @@ class _Lowering:
         rows = (h + top + bottom - kh) // step.stride[0] + 1
         cols = (w + left + right - kw) // step.stride[1] + 1
         if rows < 1 or cols < 1:
-            raise GraphError(f"{head.name}: kernel {kh}x{kw} is larger than its padded input {h}x{w}; use a larger image")
+            raise GraphError(f"{head.name}: kernel {kh}x{kw} exceeds its padded input {h}x{w}; use a larger image")
         shape = (step.weight.shape[0] if isinstance(step, ConvStep) else c, rows, cols)
         if step.residual is not None and self.shapes[step.residual] != shape:
             raise GraphError(f"{step.output}: adds {self.shapes[step.residual]} to {shape}; both must have one shape")
@@ -203,11 +203,11 @@ class _Lowering:
         match op:
             case Conv():
                 if op.weight.shape[1] != c:
-                    raise GraphError(f"{node.name}: weight {op.weight.shape} needs {op.weight.shape[1]} channels, has {c}")
+                    raise GraphError(f"{node.name}: weight {op.weight.shape}, but the input has {c} channels")
                 return ConvStep(node.name, x, output, op.weight, op.bias, op.stride, op.padding)
             case Linear():
                 if op.weight.shape[1] != c * h * w:
-                    raise GraphError(f"{node.name}: weight {op.weight.shape} needs {op.weight.shape[1]} inputs, has {c * h * w}")
+                    raise GraphError(f"{node.name}: weight {op.weight.shape}, but the input has {c * h * w} values")
                 kernel = op.weight.reshape(op.weight.shape[0], c, h, w)
                 return ConvStep(node.name, x, output, kernel, op.bias, (1, 1), (0, 0, 0, 0))
             case MaxPool():
@@ -218,7 +218,7 @@ class _Lowering:
                 if pads[1] > op.padding[1] or pads[3] > op.padding[3]:
                     raise UnsupportedLayerError(
                         f"{node.name}: average pool in ceil mode whose last window ends outside the padded image "
-                        f"(input {h}x{w}, kernel {op.kernel}, stride {op.stride}); its divisor would vary: use ceil_mode=False"
+                        f"(input {h}x{w}, kernel {op.kernel}, stride {op.stride}): its divisor varies; use ceil_mode=False"
                     )
                 return PoolStep(node.name, x, output, False, op.kernel, op.stride, pads, op.kernel[0] * op.kernel[1])
             case GlobalAvgPool():

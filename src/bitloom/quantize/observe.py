@@ -14,7 +14,7 @@ from bitloom.graph.execute import check_images, execute
 from bitloom.graph.ir import Graph
 from bitloom.numerics.fixed import round_half_up
 from bitloom.numerics.requantize import RATIO_LIMIT
-from bitloom.quantize.lower import ConcatStep, ConvStep, Lowered, PoolStep, lower
+from bitloom.quantize.lower import ConcatStep, ConvStep, Lowered, lower
 
 Values = npt.NDArray[np.float32]
 LEVELS = 254  #: steps between code -127 and code 127
@@ -58,7 +58,7 @@ class Calibration:
 
 
 def calibrate(graph: Graph, images: Tensor, options: CalibrationOptions | None = None) -> Calibration:
-    """Activation quantizers from images. Raises DataError when images are too few, constant, of a wrong shape or NaN."""
+    """Activation quantizers from images. DataError when images are too few, constant, misshapen or NaN."""
     opts = options or CalibrationOptions()
     if images.dim() == 4 and images.shape[0] < opts.min_images:
         raise DataError(f"{images.shape[0]} calibration images, need at least {opts.min_images}; give more images")
@@ -90,7 +90,7 @@ def _sample(
     kept: dict[str, list[Values]] = {name: [] for name in names}
     sums: dict[str, npt.NDArray[np.float64]] = {}
     used = min(opts.bias_images, images.shape[0])
-    for index, batch in enumerate(images.split(opts.batch)):
+    for index, batch in enumerate(torch.split(images, opts.batch)):
         tensors = execute(graph, batch, {*names, *layers})
         for name in names:
             kept[name].append(_pick(name, tensors[name].flatten(), quota, generator))

@@ -39,7 +39,7 @@ def quantize(
     """The integer network of `graph` at `allocation`.
 
     calibration: from `calibrate` of the same graph. rounded: from `round_network`, where several allocations share the
-    work; without it the needed widths are rounded here. Raises BudgetError when the allocation does not match the layers.
+    work; without it the needed widths are rounded here. BudgetError when the allocation does not match the layers.
     """
     opts = options or QuantizeOptions()
     lowered = calibration.lowered

@@ -85,7 +85,8 @@ def round_layer(
         raise WeightsError(f"covariance of shape {covariance.shape} holds NaN or infinite values; check the images")
     rows, inputs = weight.shape
     full = torch.from_numpy(np.ascontiguousarray(weight, dtype=np.float32))
-    cov = torch.ones(inputs) if covariance is None else torch.from_numpy(np.ascontiguousarray(covariance, dtype=np.float32))
+    measure = np.ones(inputs) if covariance is None else covariance
+    cov = torch.from_numpy(np.ascontiguousarray(measure, dtype=np.float32))
     importance = (cov if cov.dim() == 1 else cov.diagonal()).clamp(min=0)
     importance = importance + 1e-6 * importance.mean() + 1e-30
     live = tuple(b for b in widths if b)
@@ -174,6 +175,7 @@ def _inverse_factor(cov: Tensor, damping: float) -> Tensor:
         damped.diagonal().add_(damping * mean)
         lower, info = torch.linalg.cholesky_ex(damped)
         if int(info) == 0:
+            upper: Tensor
             upper, info = torch.linalg.cholesky_ex(torch.cholesky_inverse(lower), upper=True)
             if int(info) == 0 and bool(torch.isfinite(upper).all()):
                 return upper

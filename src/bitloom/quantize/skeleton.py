@@ -33,13 +33,10 @@ def skeleton(graph: Graph, bits: Mapping[str, Int8Array]) -> QuantGraph:
         if isinstance(step, ConvStep):
             weight = np.broadcast_to(np.zeros(1, np.int8), step.weight.shape)
             widths, bias = bits[step.name].astype(np.int8), np.zeros(channels, np.int32)
-            nodes.append(
-                QConv(
-                    step.name, step.input, step.output, weight, widths, bias, np.ones(channels), step.stride, step.padding,
-                    requant, step.residual,
-                )
-            )
+            shape = (step.stride, step.padding)
+            params = (weight, widths, bias, np.ones(channels))
+            nodes.append(QConv(step.name, step.input, step.output, *params, *shape, requant, step.residual))
         else:
-            shape = (step.maximum, step.kernel, step.stride, step.padding)
-            nodes.append(QPool(step.name, step.input, step.output, *shape, 0, requant, step.residual))
+            window = (step.maximum, step.kernel, step.stride, step.padding)
+            nodes.append(QPool(step.name, step.input, step.output, *window, 0, requant, step.residual))
     return QuantGraph(graph.name, tensors, tuple(nodes), lowered.input, lowered.output)

@@ -1,6 +1,6 @@
 """Mean and covariance of every layer's inputs, streamed over images, in passes whose matrices fit a memory bound.
 
-The inputs are im2col rows of activations rounded to their levels, upstream weights float: independent of any allocation.
+The inputs are im2col rows of activations rounded to their levels, upstream weights float: the same for any allocation.
 Rows are sampled evenly over the images. Peak memory: the matrices of one pass (`memory_mib`), one more of the largest
 while it is handed over, and the activations of one batch.
 """
@@ -24,7 +24,7 @@ from bitloom.quantize.stream import run_steps
 
 @dataclass(frozen=True)
 class StatisticsOptions:
-    """rows: im2col rows sampled per layer; memory_mib: matrices of one pass; max_inputs: wider layers keep a diagonal."""
+    """rows: im2col rows sampled per layer; memory_mib: matrices of one pass; max_inputs: wider: a diagonal."""
 
     rows: int = 16384
     memory_mib: int = 768
@@ -120,7 +120,7 @@ def _one_pass(calibration: Calibration, moments: dict[str, _Moments], until: str
         if step.name in moments:
             moments[step.name].add(sample_rows(step, x, per_image, generator))
 
-    for batch in calibration.images.split(calibration.options.batch):
+    for batch in torch.split(calibration.images, calibration.options.batch):
         run_steps(calibration.lowered, batch, calibration.activations, visit, until)
 
 

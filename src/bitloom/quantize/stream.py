@@ -1,4 +1,4 @@
-"""Runs lowered steps in float on batches of images, activations rounded to their levels, showing every layer's input."""
+"""Runs lowered steps in float, activations rounded to their levels, and shows every layer's input."""
 
 from __future__ import annotations
 
