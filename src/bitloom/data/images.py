@@ -21,8 +21,8 @@ SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp")
 
 @dataclass(frozen=True)
 class Preprocess:
-    """How an image becomes a tensor: shape (C, H, W), shorter side resized to `resize` (0: only when it does not cover the
-    crop), centre crop, then (x/255 - mean)/std per channel."""
+    """How an image becomes a tensor: shape (C, H, W), shorter side resized to `resize` (0: only when too small for
+    the crop), centre crop, then (x/255 - mean)/std per channel."""
 
     shape: tuple[int, int, int]
     mean: tuple[float, ...]
