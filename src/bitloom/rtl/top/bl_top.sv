@@ -130,16 +130,14 @@ module bl_top
   logic             init, conv_start, pool_start, conv_busy, pool_busy, drain_active, drain_idle;
   logic             conv_issue, pool_issue, wait_weights, wait_planes;
   logic             conv_wait_drain, pool_wait_drain, conv_wait_input, pool_wait_input;
-  logic [17:0]      load_count, load_count_q;
-  logic [31:0]      weights_beats_q, dma_write_beats_q;
+  logic [17:0]      load_count;
+  logic             weights_beat, dma_progress;
 
   assign core_rst = rst_i | clear;
 
   bl_regs #(.ArchHash(ArchHash)) u_regs (
     .clk_i, .rst_i,
-    .s_axi_awaddr_i, .s_axi_awvalid_i, .s_axi_awready_o, .s_axi_wdata_i, .s_axi_wstrb_i, .s_axi_wvalid_i,
-    .s_axi_wready_o, .s_axi_bresp_o, .s_axi_bvalid_o, .s_axi_bready_i, .s_axi_araddr_i, .s_axi_arvalid_i,
-    .s_axi_arready_o, .s_axi_rdata_o, .s_axi_rresp_o, .s_axi_rvalid_o, .s_axi_rready_i, .interrupt_o,
+    .s_awaddr_i(s_axi_awaddr_i), .s_awvalid_i(s_axi_awvalid_i), .s_awready_o(s_axi_awready_o), .s_wdata_i(s_axi_wdata_i), .s_wstrb_i(s_axi_wstrb_i), .s_wvalid_i(s_axi_wvalid_i), .s_wready_o(s_axi_wready_o), .s_bresp_o(s_axi_bresp_o), .s_bvalid_o(s_axi_bvalid_o), .s_bready_i(s_axi_bready_i), .s_araddr_i(s_axi_araddr_i), .s_arvalid_i(s_axi_arvalid_i), .s_arready_o(s_axi_arready_o), .s_rdata_o(s_axi_rdata_o), .s_rresp_o(s_axi_rresp_o), .s_rvalid_o(s_axi_rvalid_o), .s_rready_i(s_axi_rready_i), .interrupt_o,
     .start_o(start), .idle_i(idle), .done_i(done), .error_i(error), .layer_i(layer),
     .program_base_o(program_base), .input_base_o(input_base), .output_base_o(output_base),
     .scratch_base_o(scratch_base), .timeout_o(timeout), .command_beats_o(command_beats),
@@ -148,21 +146,15 @@ module bl_top
   );
 
   bl_cmd_fetch #(.TapEntries(TapEntries)) u_fetch (
-    .clk_i, .rst_i(core_rst), .start_i(fetch_start), .flush_i(flush),
+    .clk_i, .rst_i, .clear_i(clear), .start_i(fetch_start), .flush_i(flush),
     .base_i(program_base), .beats_i(command_beats), .busy_o(fetch_busy), .error_o(fetch_error), .beats_o(fetch_beats),
     .cmd_valid_o(cmd_valid), .cmd_ready_i(cmd_ready), .cmd_o(cmd), .tap_index_i(tap_index), .tap_o(tap),
-    .m_axi_arid_o(m_axi_c_arid_o), .m_axi_araddr_o(m_axi_c_araddr_o), .m_axi_arlen_o(m_axi_c_arlen_o),
-    .m_axi_arsize_o(m_axi_c_arsize_o), .m_axi_arburst_o(m_axi_c_arburst_o), .m_axi_arvalid_o(m_axi_c_arvalid_o),
-    .m_axi_arready_i(m_axi_c_arready_i), .m_axi_rid_i(m_axi_c_rid_i), .m_axi_rdata_i(m_axi_c_rdata_i),
-    .m_axi_rresp_i(m_axi_c_rresp_i), .m_axi_rlast_i(m_axi_c_rlast_i), .m_axi_rvalid_i(m_axi_c_rvalid_i),
-    .m_axi_rready_o(m_axi_c_rready_o)
+    .m_arid_o(m_axi_c_arid_o), .m_araddr_o(m_axi_c_araddr_o), .m_arlen_o(m_axi_c_arlen_o),
+    .m_arsize_o(m_axi_c_arsize_o), .m_arburst_o(m_axi_c_arburst_o), .m_arvalid_o(m_axi_c_arvalid_o),
+    .m_arready_i(m_axi_c_arready_i), .m_rid_i(m_axi_c_rid_i), .m_rdata_i(m_axi_c_rdata_i),
+    .m_rresp_i(m_axi_c_rresp_i), .m_rlast_i(m_axi_c_rlast_i), .m_rvalid_i(m_axi_c_rvalid_i),
+    .m_rready_o(m_axi_c_rready_o)
   );
-
-  always_ff @(posedge clk_i) begin
-    load_count_q      <= load_count;
-    weights_beats_q   <= weights_beats;
-    dma_write_beats_q <= dma_write_beats;
-  end
 
   bl_sequencer #(.WP(WP), .T(T), .ArchHash(ArchHash)) u_sequencer (
     .clk_i, .rst_i, .start_i(start),
@@ -173,9 +165,9 @@ module bl_top
     .fetch_start_o(fetch_start), .cmd_valid_i(cmd_valid), .cmd_i(cmd), .cmd_ready_o(cmd_ready),
     .fetch_error_i(fetch_error),
     .weights_start_o(weights_start), .weights_error_i(weights_error),
-    .weights_beat_i(weights_beats != weights_beats_q),
+    .weights_beat_i(weights_beat),
     .dma_start_o(dma_start), .address_o(address), .dma_busy_i(dma_busy),
-    .dma_progress_i(load_count != load_count_q || dma_write_beats != dma_write_beats_q),
+    .dma_progress_i(dma_progress),
     .dma_read_error_i(dma_read_error), .dma_write_error_i(dma_write_error),
     .init_o(init), .conv_start_o(conv_start), .pool_start_o(pool_start), .conv_busy_i(conv_busy),
     .pool_busy_i(pool_busy), .drain_active_i(drain_active), .drain_idle_i(drain_idle),
@@ -278,18 +270,18 @@ module bl_top
   always_ff @(posedge clk_i) swap_q <= {swap_q[WeightLatency-2:0], step_take};
 
   bl_weights #(.C(C), .M(M), .WP(WP), .RingWords(RingWords), .WeightLatency(WeightLatency)) u_weights (
-    .clk_i, .rst_i(core_rst), .flush_i(flush), .start_i(weights_start), .base_i(address), .beats_i(cmd.beats),
-    .busy_o(weights_busy), .error_o(weights_error), .beats_o(weights_beats),
+    .clk_i, .rst_i, .clear_i(clear), .flush_i(flush), .start_i(weights_start), .addr_i(address), .beats_i(cmd.beats),
+    .busy_o(weights_busy), .error_o(weights_error), .beat_o(weights_beat), .beats_o(weights_beats),
     .vec_valid_i(vec_valid), .vec_ready_o(vec_ready), .vec_steps_i(vec_steps), .vec_tiles_i(vec_tiles),
     .vec_ptag_i(vec_ptag),
-    .step_ready_o(step_ready), .step_take_i(step_take), .pass_hi_o(pass_hi), .wait_ddr_o(wait_ddr),
-    .clear_o(plane_clear), .plane_valid_o(plane_valid), .plane_first_o(plane_first), .plane_signed_o(plane_signed),
+    .step_ready_o(step_ready), .step_take_i(step_take), .two_pass_o(), .pass_hi_o(pass_hi), .step_ptag_o(), .step_last_o(),
+    .wait_ddr_o(wait_ddr), .clear_digits_o(plane_clear), .plane_valid_o(plane_valid), .plane_first_o(plane_first), .plane_signed_o(plane_signed),
     .plane_o(plane), .hdr_valid_o(hdr_valid), .hdr_index_o(hdr_index), .hdr_ptag_o(hdr_ptag), .hdr_o(hdr),
-    .m_axi_arid_o(m_axi_w_arid_o), .m_axi_araddr_o(m_axi_w_araddr_o), .m_axi_arlen_o(m_axi_w_arlen_o),
-    .m_axi_arsize_o(m_axi_w_arsize_o), .m_axi_arburst_o(m_axi_w_arburst_o), .m_axi_arvalid_o(m_axi_w_arvalid_o),
-    .m_axi_arready_i(m_axi_w_arready_i), .m_axi_rid_i(m_axi_w_rid_i), .m_axi_rdata_i(m_axi_w_rdata_i),
-    .m_axi_rresp_i(m_axi_w_rresp_i), .m_axi_rlast_i(m_axi_w_rlast_i), .m_axi_rvalid_i(m_axi_w_rvalid_i),
-    .m_axi_rready_o(m_axi_w_rready_o)
+    .m_arid_o(m_axi_w_arid_o), .m_araddr_o(m_axi_w_araddr_o), .m_arlen_o(m_axi_w_arlen_o),
+    .m_arsize_o(m_axi_w_arsize_o), .m_arburst_o(m_axi_w_arburst_o), .m_arvalid_o(m_axi_w_arvalid_o),
+    .m_arready_i(m_axi_w_arready_i), .m_rid_i(m_axi_w_rid_i), .m_rdata_i(m_axi_w_rdata_i),
+    .m_rresp_i(m_axi_w_rresp_i), .m_rlast_i(m_axi_w_rlast_i), .m_rvalid_i(m_axi_w_rvalid_i),
+    .m_rready_o(m_axi_w_rready_o)
   );
 
   // ---- array ----
@@ -370,22 +362,22 @@ module bl_top
   );
 
   bl_dma #(.P(P), .C(C), .ActRows(ActRows), .ReadLatency(3)) u_dma (
-    .clk_i, .rst_i(core_rst), .flush_i(flush), .start_i(dma_start), .cmd_i(cmd), .address_i(address), .busy_o(dma_busy),
+    .clk_i, .rst_i, .clear_i(clear), .flush_i(flush), .start_i(dma_start), .cmd_i(cmd), .addr_i(address), .busy_o(dma_busy),
+    .progress_o(dma_progress),
     .read_error_o(dma_read_error), .write_error_o(dma_write_error), .load_count_o(load_count),
     .beats_read_o(dma_read_beats), .beats_write_o(dma_write_beats),
-    .write_valid_o(dma_wvalid), .write_ready_i(dma_wready), .write_bank_o(dma_bank), .write_row_o(dma_row),
-    .write_word_o(dma_word), .read_en_o(store_en), .read_bank_o(store_bank), .read_row_o(store_row),
-    .read_word_i(store_word),
-    .m_axi_arid_o(m_axi_d_arid_o), .m_axi_araddr_o(m_axi_d_araddr_o), .m_axi_arlen_o(m_axi_d_arlen_o),
-    .m_axi_arsize_o(m_axi_d_arsize_o), .m_axi_arburst_o(m_axi_d_arburst_o), .m_axi_arvalid_o(m_axi_d_arvalid_o),
-    .m_axi_arready_i(m_axi_d_arready_i), .m_axi_rid_i(m_axi_d_rid_i), .m_axi_rdata_i(m_axi_d_rdata_i),
-    .m_axi_rresp_i(m_axi_d_rresp_i), .m_axi_rlast_i(m_axi_d_rlast_i), .m_axi_rvalid_i(m_axi_d_rvalid_i),
-    .m_axi_rready_o(m_axi_d_rready_o),
-    .m_axi_awid_o(m_axi_d_awid_o), .m_axi_awaddr_o(m_axi_d_awaddr_o), .m_axi_awlen_o(m_axi_d_awlen_o),
-    .m_axi_awsize_o(m_axi_d_awsize_o), .m_axi_awburst_o(m_axi_d_awburst_o), .m_axi_awvalid_o(m_axi_d_awvalid_o),
-    .m_axi_awready_i(m_axi_d_awready_i), .m_axi_wdata_o(m_axi_d_wdata_o), .m_axi_wstrb_o(m_axi_d_wstrb_o),
-    .m_axi_wlast_o(m_axi_d_wlast_o), .m_axi_wvalid_o(m_axi_d_wvalid_o), .m_axi_wready_i(m_axi_d_wready_i),
-    .m_axi_bid_i(m_axi_d_bid_i), .m_axi_bresp_i(m_axi_d_bresp_i), .m_axi_bvalid_i(m_axi_d_bvalid_i),
-    .m_axi_bready_o(m_axi_d_bready_o)
+    .wr_valid_o(dma_wvalid), .wr_ready_i(dma_wready), .wr_bank_o(dma_bank), .wr_row_o(dma_row), .wr_data_o(dma_word),
+    .rd_valid_o(store_en), .rd_ready_i(1'b1), .rd_bank_o(store_bank), .rd_row_o(store_row), .rd_data_i(store_word),
+    .m_arid_o(m_axi_d_arid_o), .m_araddr_o(m_axi_d_araddr_o), .m_arlen_o(m_axi_d_arlen_o),
+    .m_arsize_o(m_axi_d_arsize_o), .m_arburst_o(m_axi_d_arburst_o), .m_arvalid_o(m_axi_d_arvalid_o),
+    .m_arready_i(m_axi_d_arready_i), .m_rid_i(m_axi_d_rid_i), .m_rdata_i(m_axi_d_rdata_i),
+    .m_rresp_i(m_axi_d_rresp_i), .m_rlast_i(m_axi_d_rlast_i), .m_rvalid_i(m_axi_d_rvalid_i),
+    .m_rready_o(m_axi_d_rready_o),
+    .m_awid_o(m_axi_d_awid_o), .m_awaddr_o(m_axi_d_awaddr_o), .m_awlen_o(m_axi_d_awlen_o),
+    .m_awsize_o(m_axi_d_awsize_o), .m_awburst_o(m_axi_d_awburst_o), .m_awvalid_o(m_axi_d_awvalid_o),
+    .m_awready_i(m_axi_d_awready_i), .m_wdata_o(m_axi_d_wdata_o), .m_wstrb_o(m_axi_d_wstrb_o),
+    .m_wlast_o(m_axi_d_wlast_o), .m_wvalid_o(m_axi_d_wvalid_o), .m_wready_i(m_axi_d_wready_i),
+    .m_bid_i(m_axi_d_bid_i), .m_bresp_i(m_axi_d_bresp_i), .m_bvalid_i(m_axi_d_bvalid_i),
+    .m_bready_o(m_axi_d_bready_o)
   );
 endmodule
