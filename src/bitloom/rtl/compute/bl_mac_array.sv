@@ -1,0 +1,148 @@
+// sum_o[p][m] = Σ_c digit(m, c)·act(p, c), exact, sign-extended to 32 bits; four products per DSP (docs/spec/arithmetic.md).
+// digit_i comes one cycle after its act_i. Latency: 5 + ceil(log3 C) cycles from act_i to sum_o. Throughput 1.
+// Contract: digits in [-15, 15], activations in [-127, 127].
+// The lane overlap is removed after summation: with lo = P[9:0], up = P[21:10] and hi (two LUT6 a lane pair) of each DSP,
+//   sum of lane 0 = Σlo + 1024·Σhi - 2048·C,  sum of lane 1 = Σup - Σhi - 2048·C  (lanes 2, 3 alike from bit 22).
+// The two low bits that hi needs are delayed once per (m, c) and per (p, c), not per DSP; A is formed once per
+// (m pair, c), B once per (p pair, c) and registered ahead of the DSPs that share it.
+// Define BITLOOM_FAST: the same sums and latency by plain integers, three pixels in one 64-bit product.
+// Resource: P·C·M/4 DSPs; docs/blocks/bl_mac_array.md has the measured LUT and flip-flop counts.
+module bl_mac_array #(
+  parameter int unsigned P = 2,
+  parameter int unsigned C = 8,
+  parameter int unsigned M = 16
+) (
+  input  logic                       clk_i,
+  input  logic [P-1:0][C-1:0][7:0]   act_i,
+  input  logic [4:0][M-1:0][C-1:0]   digit_i,
+  output logic [P-1:0][M-1:0][31:0]  sum_o
+);
+  if (P < 2 || P % 2 != 0 || M < 2 || M % 2 != 0 || C < 2 || C > 128) begin : g_bad
+    $fatal(1, "%m: P = %0d, C = %0d, M = %0d; legal: P and M even, C 2..128", P, C, M);
+  end
+
+`ifdef BITLOOM_FAST
+  localparam int unsigned Levels = (C <= 3) ? 1 : (C <= 9) ? 2 : (C <= 27) ? 3 : (C <= 81) ? 4 : 5;
+  localparam int unsigned NB    = (P + 2) / 3;      // 64-bit words that hold P activations, 21 bits apart
+  localparam int unsigned Depth = Levels + 4;       // a ring of results instead of shift registers
+  localparam int unsigned PtrW  = $clog2(Depth);
+  localparam longint      Half  = (64'sd1 << 20) | (64'sd1 << 41) | (64'sd1 << 62);
+
+  logic [4:0][M-1:0][C-1:0] seen;
+  longint          weight [M*C];
+  longint          pack [NB*C];
+  longint          result [Depth*NB*M];
+  longint          out_q [NB*M];
+  logic [PtrW-1:0] ptr_q;
+
+  // verilator lint_off BLKSEQ
+  always_ff @(posedge clk_i) begin
+    if (digit_i != seen) begin
+      seen = digit_i;
+      for (int m = 0; m < int'(M); m++) begin
+        automatic logic [C-1:0] b0 = digit_i[0][m], b1 = digit_i[1][m], b2 = digit_i[2][m], b3 = digit_i[3][m];
+        automatic logic [C-1:0] b4 = digit_i[4][m];
+        for (int c = 0; c < int'(C); c++) begin
+          weight[m*int'(C) + c] = (64'(b0[c])) + (64'(b1[c]) << 1) + (64'(b2[c]) << 2) + (64'(b3[c]) << 3)
+                                  - (64'(b4[c]) << 4);
+        end
+      end
+    end
+    for (int i = 0; i < int'(NB*M); i++) out_q[i] = result[int'(ptr_q)*int'(NB*M) + i];
+    for (int b = 0; b < int'(NB); b++) begin
+      for (int m = 0; m < int'(M); m++) begin
+        automatic longint sum = Half;
+        for (int c = 0; c < int'(C); c++) sum += weight[m*int'(C) + c] * pack[b*int'(C) + c];
+        result[int'(ptr_q)*int'(NB*M) + b*int'(M) + m] = sum;
+      end
+    end
+    for (int b = 0; b < int'(NB); b++) begin
+      for (int c = 0; c < int'(C); c++) begin
+        automatic longint word = 0;
+        for (int l = 0; l < 3; l++) begin
+          if (b * 3 + l < int'(P)) word += 64'(signed'(act_i[(b*3+l < int'(P)) ? b*3+l : 0][c])) <<< (21 * l);
+        end
+        pack[b*int'(C) + c] = word;
+      end
+    end
+    ptr_q = (32'(ptr_q) >= Depth - 1) ? '0 : ptr_q + 1'b1;
+  end
+  // verilator lint_on BLKSEQ
+
+  for (genvar p = 0; p < P; p++) begin : g_pixel
+    for (genvar m = 0; m < M; m++) begin : g_channel
+      assign sum_o[p][m] = 32'(out_q[(p/3)*M + m][21*(p%3) +: 21]) - 32'd1048576;
+    end
+  end
+`else
+  localparam int unsigned PP   = P / 2;
+  localparam int unsigned MP   = M / 2;
+  localparam int unsigned SumW = 12 + $clog2(C);
+  localparam int unsigned CW   = $clog2(C);
+
+  // ---- shared operands ----
+  logic [PP-1:0][C-1:0][17:0]     b_q;
+  logic [MP-1:0][C-1:0][26:0]     a;
+  logic [PP-1:0][C-1:0][1:0]      act_low;     // a1[1:0], in step with the product
+  logic [M-1:0][C-1:0][1:0]       dig_low;     // digit[1:0], in step with the product
+
+  for (genvar c = 0; c < C; c++) begin : g_operand
+    for (genvar i = 0; i < PP; i++) begin : g_b
+      logic [2:0][1:0] low_q;
+      always_ff @(posedge clk_i) begin
+        b_q[i][c] <= {act_i[2*i+1][c] - 8'(act_i[2*i][c][7]), {2{act_i[2*i][c][7]}}, act_i[2*i][c]};
+        // b_q[11:10] = a1[1:0] - (a0 < 0): the true low bits are recovered where they are delayed.
+        low_q <= {low_q[1:0], b_q[i][c][11:10] + {1'b0, b_q[i][c][9]}};
+      end
+      assign act_low[i][c] = low_q[2];
+    end
+    for (genvar j = 0; j < MP; j++) begin : g_a
+      logic [4:0] w0, w1;
+      assign w0 = {digit_i[4][2*j][c], digit_i[3][2*j][c], digit_i[2][2*j][c], digit_i[1][2*j][c], digit_i[0][2*j][c]};
+      assign w1 = {digit_i[4][2*j+1][c], digit_i[3][2*j+1][c], digit_i[2][2*j+1][c], digit_i[1][2*j+1][c],
+                   digit_i[0][2*j+1][c]};
+      assign a[j][c] = {w1 - 5'(w0[4]), {17{w0[4]}}, w0};
+    end
+    for (genvar m = 0; m < M; m++) begin : g_low
+      logic [2:0][1:0] low_q;
+      always_ff @(posedge clk_i) low_q <= {low_q[1:0], digit_i[1][m][c], digit_i[0][m][c]};
+      assign dig_low[m][c] = low_q[2];
+    end
+  end
+
+  // ---- products and sums ----
+  for (genvar i = 0; i < PP; i++) begin : g_row
+    for (genvar j = 0; j < MP; j++) begin : g_col
+      logic [C-1:0][43:0] p;
+      for (genvar c = 0; c < C; c++) begin : g_dsp
+        bl_dsp_quad u_dsp (.clk_i, .a_i(a[j][c]), .b_i(b_q[i][c]), .p_o(p[c]));
+      end
+      for (genvar k = 0; k < 2; k++) begin : g_pair
+        logic [C-1:0][9:0]   lo;
+        logic [C-1:0][11:0]  up;
+        logic [C-1:0][1:0]   hi;
+        logic [9+CW:0]       lo_sum;
+        logic [11+CW:0]      up_sum;
+        logic [1+CW:0]       hi_sum;
+        logic [SumW-1:0]     sum0_q, sum1_q;
+        for (genvar c = 0; c < C; c++) begin : g_lane
+          logic [1:0] low;
+          assign low   = dig_low[2*j+k][c] * act_low[i][c];
+          assign lo[c] = p[c][22*k +: 10];
+          assign up[c] = p[c][22*k+10 +: 12];
+          assign hi[c] = up[c][1:0] - low;
+        end
+        bl_sum_tree #(.N(C), .Width(10)) u_lo (.clk_i, .term_i(lo), .sum_o(lo_sum));
+        bl_sum_tree #(.N(C), .Width(12)) u_up (.clk_i, .term_i(up), .sum_o(up_sum));
+        bl_sum_tree #(.N(C), .Width(2))  u_hi (.clk_i, .term_i(hi), .sum_o(hi_sum));
+        always_ff @(posedge clk_i) begin
+          sum0_q <= {(2+CW)'(lo_sum[9+CW:10]) + hi_sum - (2+CW)'(2 * C), lo_sum[9:0]};
+          sum1_q <= SumW'(up_sum) - SumW'(hi_sum) - SumW'(2048 * C);
+        end
+        assign sum_o[2*i][2*j+k]   = 32'(signed'(sum0_q));
+        assign sum_o[2*i+1][2*j+k] = 32'(signed'(sum1_q));
+      end
+    end
+  end
+`endif
+endmodule
