@@ -21,15 +21,22 @@ def pack_products(
 ) -> tuple[Int64Array, Int64Array, Int64Array, Int64Array]:
     """(w0*a0, w0*a1, w1*a0, w1*a1) as the DSP computes them, lane overlap removed as the fabric does.
 
-    Exact for digits in [-15, 15] and activations in [-127, 127], wrong outside (the hardware's contract, not checked
-    here). Arguments broadcast; the 48-bit product is modelled modulo 2^48.
+    Exact for digits in [-15, 15] and activations in [-127, 127]. Outside (not checked here) the operands leave the ports:
+    a1 = -128 with a0 < 0 does not fit 18 bits, w1 = 16 with w0 >= 0 not 27 bits. Arguments broadcast; ports and the
+    48-bit product wrap as the DSP does.
     """
     d0, d1 = np.asarray(w0, dtype=np.int64), np.asarray(w1, dtype=np.int64)
     b0, b1 = np.asarray(a0, dtype=np.int64), np.asarray(a1, dtype=np.int64)
-    product = ((d0 + (d1 << 22)) * (b0 + (b1 << 10)) + PACK_CONSTANT) & ((1 << 48) - 1)
+    operand_a, operand_b = _wrap(d0 + (d1 << 22), 27), _wrap(b0 + (b1 << 10), 18)
+    product = (operand_a * operand_b + PACK_CONSTANT) & ((1 << 48) - 1)
     lane0, lane1 = _lanes(product, d0, b1)
     lane2, lane3 = _lanes(product >> 22, d1, b1)
     return lane0, lane1, lane2, lane3
+
+
+def _wrap(x: Int64Array, bits: int) -> Int64Array:
+    """Two's complement of a port of that many bits."""
+    return np.asarray(((x + (1 << (bits - 1))) & ((1 << bits) - 1)) - (1 << (bits - 1)))
 
 
 def _lanes(product: Int64Array, weight: Int64Array, a1: Int64Array) -> tuple[Int64Array, Int64Array]:

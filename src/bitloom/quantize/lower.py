@@ -218,7 +218,7 @@ class _Lowering:
                 if pads[1] > op.padding[1] or pads[3] > op.padding[3]:
                     raise UnsupportedLayerError(
                         f"{node.name}: average pool in ceil mode whose last window ends outside the padded image "
-                        f"(input {h}x{w}, kernel {op.kernel}, stride {op.stride}): its divisor varies; use ceil_mode=False"
+                        f"(input {h}x{w}, kernel {op.kernel}, stride {op.stride}); use ceil_mode=False"
                     )
                 return PoolStep(node.name, x, output, False, op.kernel, op.stride, pads, op.kernel[0] * op.kernel[1])
             case GlobalAvgPool():
