@@ -1,0 +1,123 @@
+"""Pictures of the report, as inline SVG: one palette, one size, no chart junk."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Mapping, Sequence
+
+import matplotlib
+import numpy as np
+import numpy.typing as npt
+
+matplotlib.use("Agg")
+import matplotlib.pyplot as plt
+from matplotlib.colors import BoundaryNorm, ListedColormap
+from matplotlib.figure import Figure
+
+#: Colour of every cause a cycle can have, in drawing order.
+CAUSE_COLOURS: dict[str, str] = {
+    "compute": "#2f6db5",
+    "weights": "#d9822b",
+    "planes": "#e8b04b",
+    "drain": "#7a5195",
+    "input": "#4c9f70",
+    "control": "#9aa5b1",
+}
+#: Colour of every width, 0 to 8 bits (1 is not a width).
+WIDTH_COLOURS = ("#22262b", "#ffffff", "#c6dbef", "#9ecae1", "#6baed6", "#3182bd", "#fdae6b", "#f16913", "#a63603")
+
+
+def svg(figure: Figure) -> str:
+    """The figure as an <svg> element without XML header; closes the figure."""
+    buffer = io.StringIO()
+    figure.savefig(buffer, format="svg", bbox_inches="tight", metadata={"Date": None})
+    plt.close(figure)
+    text = buffer.getvalue()
+    return text[text.index("<svg") :]
+
+
+def bits_picture(bits: Mapping[str, npt.NDArray[np.int8]]) -> str:
+    """Every channel of every layer as one coloured cell: a row a layer, channels sorted by width."""
+    names = list(bits)
+    columns = 256
+    rows = np.empty((len(names), columns), dtype=np.int8)
+    for i, name in enumerate(names):
+        ordered = np.sort(bits[name])[::-1]
+        rows[i] = ordered[(np.arange(columns) * len(ordered)) // columns]
+    figure, axis = plt.subplots(figsize=(9, 0.6 + 0.2 * len(names)))
+    norm = BoundaryNorm(np.arange(-0.5, 9.5), 9)
+    image = axis.imshow(rows, aspect="auto", cmap=ListedColormap(WIDTH_COLOURS), norm=norm, interpolation="nearest")
+    axis.set_yticks(range(len(names)), [f"{n}  ({len(bits[n])})" for n in names], fontsize=7)
+    axis.set_xticks([0, columns - 1], ["widest channels", "narrowest"], fontsize=8)
+    bar = figure.colorbar(image, ax=axis, ticks=[0, 2, 3, 4, 5, 6, 7, 8], fraction=0.03, pad=0.02)
+    bar.set_label("bits", fontsize=8)
+    bar.ax.tick_params(labelsize=7)
+    for spine in axis.spines.values():
+        spine.set_visible(False)
+    return svg(figure)
+
+
+def cycles_picture(layers: Sequence[Mapping[str, object]]) -> str:
+    """Cycles per layer by cause (bars, measured) and the model's prediction (ticks).
+
+    Each layer: name, causes (cause -> cycles), model (cycles) or None.
+    """
+    figure, axis = plt.subplots(figsize=(9, 0.8 + 0.22 * len(layers)))
+    y = np.arange(len(layers))
+    left = np.zeros(len(layers))
+    for cause, colour in CAUSE_COLOURS.items():
+        width = np.array([float(_causes(layer).get(cause, 0)) for layer in layers])
+        axis.barh(y, width, left=left, color=colour, label=cause, height=0.74)
+        left += width
+    model = [layer.get("model") for layer in layers]
+    if any(m is not None for m in model):
+        x = [float(m) if isinstance(m, int | float) else np.nan for m in model]
+        axis.plot(x, y, "|", color="#111", markersize=11, markeredgewidth=1.6, label="model")
+    axis.set_yticks(y, [str(layer["name"]) for layer in layers], fontsize=7)
+    axis.invert_yaxis()
+    axis.set_xlabel("cycles", fontsize=8)
+    axis.tick_params(axis="x", labelsize=7)
+    axis.legend(fontsize=7, ncols=7, frameon=False, loc="lower right", bbox_to_anchor=(1, 1))
+    for side in ("top", "right"):
+        axis.spines[side].set_visible(False)
+    return svg(figure)
+
+
+def accuracy_picture(rows: Mapping[str, float]) -> str:
+    """Accuracies in percent as horizontal bars."""
+    figure, axis = plt.subplots(figsize=(5, 0.5 + 0.35 * len(rows)))
+    y = np.arange(len(rows))
+    axis.barh(y, list(rows.values()), color="#2f6db5", height=0.6)
+    for i, value in enumerate(rows.values()):
+        axis.text(value + 0.5, i, f"{value:.2f} %", va="center", fontsize=8)
+    axis.set_yticks(y, list(rows), fontsize=8)
+    axis.invert_yaxis()
+    axis.set_xlim(0, 112)
+    axis.set_xticks([])
+    for side in ("top", "right", "bottom"):
+        axis.spines[side].set_visible(False)
+    return svg(figure)
+
+
+def resources_picture(used: Mapping[str, int], available: Mapping[str, int]) -> str:
+    """Resources of the build as shares of the device."""
+    names = [n for n in used if available.get(n)]
+    share = [100.0 * used[n] / available[n] for n in names]
+    figure, axis = plt.subplots(figsize=(5, 0.5 + 0.35 * len(names)))
+    y = np.arange(len(names))
+    axis.barh(y, [100.0] * len(names), color="#e6eaee", height=0.6)
+    axis.barh(y, share, color=["#b3412f" if s > 100 else "#4c9f70" for s in share], height=0.6)
+    for i, n in enumerate(names):
+        axis.text(102, i, f"{used[n]:,} of {available[n]:,}", va="center", fontsize=8)
+    axis.set_yticks(y, names, fontsize=8)
+    axis.invert_yaxis()
+    axis.set_xlim(0, 160)
+    axis.set_xticks([])
+    for side in ("top", "right", "bottom", "left"):
+        axis.spines[side].set_visible(False)
+    return svg(figure)
+
+
+def _causes(layer: Mapping[str, object]) -> Mapping[str, float]:
+    causes = layer["causes"]
+    return causes if isinstance(causes, Mapping) else {}
