@@ -21,7 +21,7 @@ def pack_products(
 ) -> tuple[Int64Array, Int64Array, Int64Array, Int64Array]:
     """(w0*a0, w0*a1, w1*a0, w1*a1) as the DSP computes them, lane overlap removed as the fabric does.
 
-    Exact for digits in [-15, 15] and activations in [-127, 127]. Outside (not checked here) the operands leave the ports:
+    Exact for digits in [-15, 15] and activations in [-127, 127]. Outside (not checked here) operands leave the ports:
     a1 = -128 with a0 < 0 does not fit 18 bits, w1 = 16 with w0 >= 0 not 27 bits. Arguments broadcast; ports and the
     48-bit product wrap as the DSP does.
     """

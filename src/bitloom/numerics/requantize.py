@@ -7,7 +7,7 @@ import numpy.typing as npt
 
 from bitloom.errors import GraphError
 from bitloom.numerics.fixed import Int64Array, clamp, round_half_up, rshift
-from bitloom.quantize.qgraph import FRACTION_BITS, SHIFTS, Int8Array, Int32Array, Requant
+from bitloom.quantize.qgraph import FRACTION_BITS, SHIFTS, Int8Array, Requant
 
 A_LIMIT = 1 << 26  #: |A| stays below
 T_LIMIT = 1 << 31  #: |t| and |u| stay below
@@ -65,7 +65,19 @@ def choose_requant(
     return Requant(mult.astype(np.int32), s_sel.astype(np.int8), pre.astype(np.int8), post, lo, hi, res_mult)
 
 
-def accumulator_bound(weight: Int8Array, bias: Int32Array) -> Int64Array:
+def effective_ratio(requant: Requant) -> npt.NDArray[np.float64]:
+    """The real ratio that the integer parameters stand for: m * 2^-(S + 12 + 4*pre), per channel."""
+    shift = np.asarray(SHIFTS, dtype=np.int64)[requant.s_sel] + FRACTION_BITS + 4 * requant.pre.astype(np.int64)
+    return np.asarray(requant.mult * 2.0**-shift)
+
+
+def representable_ratio(ratio: float) -> float:
+    """The nearest ratio that some (m, S) with pre = 0 stands for exactly; 0 <= ratio < RATIO_LIMIT."""
+    mult, s_sel = _largest_shift(np.array([ratio * 2.0**FRACTION_BITS]))
+    return float(mult[0] * 2.0 ** -(SHIFTS[int(s_sel[0])] + FRACTION_BITS))
+
+
+def accumulator_bound(weight: Int8Array, bias: npt.NDArray[np.integer]) -> Int64Array:
     """Per output channel |bias| + 127 * sum|w|: the largest |acc|. weight (Cout, ...), bias (Cout,)."""
     flat = np.abs(weight.reshape(weight.shape[0], -1)).sum(axis=1, dtype=np.int64)
     return np.asarray(np.abs(bias.astype(np.int64)) + 127 * flat, dtype=np.int64)

@@ -9,7 +9,7 @@ import numpy.typing as npt
 
 from bitloom.errors import GraphError
 from bitloom.numerics.fixed import round_half_up
-from bitloom.numerics.requantize import accumulator_bound, choose_requant, residual_multiplier
+from bitloom.numerics.requantize import accumulator_bound, choose_requant, effective_ratio, residual_multiplier
 from bitloom.quantize.lower import ConvStep, PoolStep
 from bitloom.quantize.qgraph import FRACTION_BITS, Int8Array, QConv, QPool, QTensor, Requant
 
@@ -33,14 +33,21 @@ def make_conv(
     codes, scale, bias = _normal_rows(codes, scale, bias, source, target)
     weight = codes.reshape(step.weight.shape)
     sums = codes.sum(axis=1, dtype=np.int64)
-    integer = round_half_up(bias / (source.scale * scale)) - source.zero_point * sums
+    res_mult, post, lo, hi = _output(step, tensors)
+
+    def choose(at: Float64Array) -> tuple[npt.NDArray[np.int64], Requant]:
+        integer = round_half_up(bias / (source.scale * at)) - source.zero_point * sums
+        ratio = source.scale * at / target.scale
+        return integer, choose_requant(ratio, accumulator_bound(weight, integer), post, lo, hi, res_mult, step.name)
+
+    _, first = choose(scale)
+    exact = effective_ratio(first) * target.scale / source.scale  # the scale that the multiplier stands for
+    scale = np.where(exact > 0, exact, scale)
+    integer, requant = choose(scale)
     if np.abs(integer).max(initial=0) >= 1 << 31:
         channel = int(np.abs(integer).argmax())
         raise GraphError(f"{step.name}: channel {channel}: bias {integer[channel]} exceeds 32 bits; use fewer bits")
     bias32 = integer.astype(np.int32)
-    res_mult, post, lo, hi = _output(step, tensors)
-    ratio = source.scale * scale / target.scale
-    requant = choose_requant(ratio, accumulator_bound(weight, bias32), post, lo, hi, res_mult, step.name)
     names = (step.name, step.input, step.output)
     return QConv(*names, weight, bits, bias32, scale, step.stride, step.padding, requant, step.residual)
 

@@ -13,10 +13,12 @@ from bitloom.errors import DataError
 from bitloom.graph.execute import check_images, execute
 from bitloom.graph.ir import Graph
 from bitloom.numerics.fixed import round_half_up
-from bitloom.numerics.requantize import RATIO_LIMIT
-from bitloom.quantize.lower import ConcatStep, ConvStep, Lowered, lower
+from bitloom.numerics.requantize import RATIO_LIMIT, representable_ratio
+from bitloom.quantize.lower import ConcatStep, ConvStep, Lowered, PoolStep, lower
+from bitloom.quantize.qgraph import FRACTION_BITS
 
 Values = npt.NDArray[np.float32]
+TINY_SCALE = 2.0**-30  #: of a tensor that is zero on every image, before its producer's floor raises it
 LEVELS = 254  #: steps between code -127 and code 127
 
 
@@ -111,11 +113,11 @@ def _pick(name: str, flat: Tensor, quota: int, generator: torch.Generator) -> Va
 
 
 def quantizer_of(low: float, high: float) -> ActivationQuantizer:
-    """255 levels over [low, high], widened to hold zero exactly; a constant zero range gets scale 1."""
+    """255 levels over [low, high], widened to hold zero exactly; a constant zero gets TINY_SCALE."""
     low, high = min(low, 0.0), max(high, 0.0)
     scale = (high - low) / LEVELS
     if scale <= np.finfo(np.float32).tiny:
-        return ActivationQuantizer(1.0, -127)
+        return ActivationQuantizer(TINY_SCALE, -127)
     return ActivationQuantizer(scale, int(np.clip(round_half_up(-127 - low / scale), -127, 127)))
 
 
@@ -182,4 +184,22 @@ def _raise_floors(lowered: Lowered, quantizers: dict[str, ActivationQuantizer]) 
             scale[out] = max(floors)
         if before == scale:
             break
+    _snap(lowered, scale)
     return {name: ActivationQuantizer(scale[name], q.zero_point) for name, q in quantizers.items()}
+
+
+def _snap(lowered: Lowered, scale: dict[str, float]) -> None:
+    """Moves scales by a fraction of a per cent so that residual and pool multipliers stand for them exactly."""
+    group, done = lowered.group, {lowered.group[lowered.input]}
+    for step in lowered.steps:
+        out = group[step.output]
+        if out not in done and not isinstance(step, ConcatStep):
+            if step.residual is not None:
+                source = scale[group[step.residual]]
+                exact = np.floor(source / scale[out] * 2**FRACTION_BITS) / 2**FRACTION_BITS
+            else:
+                source = scale[group[step.input]] / (step.count if isinstance(step, PoolStep) else 1)
+                exact = representable_ratio(source / scale[out]) if isinstance(step, PoolStep) else 0.0
+            if exact > 0:
+                scale[out] = float(source / exact)
+        done.add(out)

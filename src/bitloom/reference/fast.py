@@ -1,6 +1,6 @@
 """The fast exact interpreter: float32 convolutions that cannot round, batched over images; equal to `run_naive`.
 
-A float32 sum of integers is exact while every partial sum stays below 2^24. Activations are at most 127 in magnitude, so
+A float32 sum of integers is exact while every partial sum stays below 2^24. Activations are at most 127 in size, so
 input channels are split into runs with sum|w| <= 2^24 / 127 per output channel, and the runs are added in int32.
 """
 
