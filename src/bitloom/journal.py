@@ -1,0 +1,113 @@
+"""Named, resumable steps: each result is saved under a key of everything it depends on, with its time and peak memory.
+
+A finished step is loaded instead of run again; an interrupted one leaves nothing behind (files are renamed into place).
+The saved files are this program's own intermediates in the user's own output folder; they are pickles, so do not point
+`--out` at a folder of somebody else's.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import pickle
+import sys
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, TypeVar, cast
+
+import psutil
+
+from bitloom.errors import OutputError
+
+Result = TypeVar("Result")
+
+
+@dataclass(frozen=True)
+class StepRecord:
+    """What one step cost: seconds, the process' highest resident memory meanwhile; resumed: loaded from disk."""
+
+    name: str
+    seconds: float
+    peak_rss_mib: float
+    resumed: bool
+
+
+class Journal:
+    """Runs steps in `folder`; `records` tells what each cost (for a resumed step: when it ran first)."""
+
+    def __init__(self, folder: Path, quiet: bool = False) -> None:
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            probe = folder / ".writable"
+            probe.write_text("")
+            probe.unlink()
+        except OSError as error:
+            raise OutputError(f"{folder}: cannot be written ({error.strerror}); choose another --out") from None
+        self.folder = folder
+        self.quiet = quiet
+        self.records: list[StepRecord] = []
+
+    def step(self, name: str, key: str, work: Callable[[], Result]) -> Result:
+        """The result of `work`, from disk when a step of this name and key has finished before."""
+        digest = hashlib.sha256(key.encode()).hexdigest()[:16]
+        path = self.folder / f"{name}-{digest}.step"
+        saved = _load(path)
+        if saved is not None:
+            result, record = saved
+            self.records.append(StepRecord(**{**record, "resumed": True}))
+            self._say(f"{name}: done before ({record['seconds']:.1f} s)")
+            return cast(Result, result)
+        self._say(f"{name} ...")
+        start = time.perf_counter()
+        with _PeakMemory() as peak:
+            result = work()
+        record_now = StepRecord(name, time.perf_counter() - start, peak.mib, False)
+        try:
+            temporary = path.with_suffix(f".{os.getpid()}")
+            with temporary.open("wb") as file:
+                pickle.dump((result, asdict(record_now)), file, protocol=pickle.HIGHEST_PROTOCOL)
+            temporary.replace(path)
+        except OSError as error:
+            raise OutputError(
+                f"{path}: cannot be written ({error.strerror}); free space or choose another --out"
+            ) from None
+        self.records.append(record_now)
+        self._say(f"{name}: {record_now.seconds:.1f} s, {record_now.peak_rss_mib:.0f} MiB")
+        return result
+
+    def _say(self, text: str) -> None:
+        if not self.quiet:
+            print(text, file=sys.stderr, flush=True)
+
+
+def _load(path: Path) -> tuple[Any, dict[str, Any]] | None:
+    try:
+        with path.open("rb") as file:
+            loaded = pickle.load(file)
+    except (OSError, EOFError, pickle.UnpicklingError, AttributeError, ImportError):
+        return None
+    return loaded if isinstance(loaded, tuple) and len(loaded) == 2 else None
+
+
+class _PeakMemory:
+    """Samples the process' resident memory twenty times a second."""
+
+    def __enter__(self) -> _PeakMemory:
+        self._process = psutil.Process()
+        self.mib = self._process.memory_info().rss / 2**20
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._watch, daemon=True)
+        self._thread.start()
+        return self
+
+    def _watch(self) -> None:
+        while not self._stop.wait(0.05):
+            self.mib = max(self.mib, self._process.memory_info().rss / 2**20)
+
+    def __exit__(self, *_: object) -> None:
+        self._stop.set()
+        self._thread.join()
+        self.mib = max(self.mib, self._process.memory_info().rss / 2**20)

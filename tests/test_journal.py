@@ -1,0 +1,68 @@
+import pickle
+import time
+
+import pytest
+
+from bitloom.errors import OutputError
+from bitloom.journal import Journal
+
+
+def test_a_finished_step_is_not_run_again(tmp_path):
+    ran = []
+
+    def work():
+        ran.append(1)
+        return {"x": 3}
+
+    assert Journal(tmp_path, quiet=True).step("a", "k", work) == {"x": 3}
+    again = Journal(tmp_path, quiet=True)
+    assert again.step("a", "k", work) == {"x": 3}
+    assert len(ran) == 1
+    assert again.records[0].resumed
+
+
+def test_another_key_runs_anew(tmp_path):
+    journal = Journal(tmp_path, quiet=True)
+    assert journal.step("a", "1", lambda: 1) == 1
+    assert journal.step("a", "2", lambda: 2) == 2
+
+
+def test_a_truncated_file_is_not_believed(tmp_path):
+    Journal(tmp_path, quiet=True).step("a", "k", lambda: list(range(1000)))
+    (path,) = tmp_path.glob("a-*.step")
+    path.write_bytes(path.read_bytes()[:100])
+    assert Journal(tmp_path, quiet=True).step("a", "k", lambda: [7]) == [7]
+
+
+def test_an_interrupted_step_leaves_nothing(tmp_path):
+    def work():
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        Journal(tmp_path, quiet=True).step("a", "k", work)
+    assert list(tmp_path.glob("*.step")) == []
+
+
+def test_peak_memory_is_seen(tmp_path):
+    journal = Journal(tmp_path, quiet=True)
+
+    def work():
+        block = b"x" * (200 << 20)
+        time.sleep(0.2)
+        return len(block)
+
+    journal.step("a", "k", work)
+    assert journal.records[0].peak_rss_mib > 150
+
+
+def test_unwritable_output_is_named(tmp_path):
+    blocked = tmp_path / "file"
+    blocked.write_text("")
+    with pytest.raises(OutputError, match=r"cannot be written .*choose another --out"):
+        Journal(blocked / "out", quiet=True)
+
+
+def test_results_are_plain_pickles(tmp_path):
+    Journal(tmp_path, quiet=True).step("a", "k", lambda: 5)
+    (path,) = tmp_path.glob("a-*.step")
+    assert pickle.loads(path.read_bytes())[0] == 5
