@@ -1,0 +1,44 @@
+"""Why well-known layers are not supported, and what to do about them: one table for both front ends."""
+
+from __future__ import annotations
+
+GENERIC = {
+    "groups": "replace it by a dense convolution; grouped and depthwise convolutions leave the array idle",
+    "dilation": "use a larger dense kernel, or stride 1 layers, instead of dilation",
+    "count_include_pad": "set count_include_pad=True, or pool without padding",
+    "adaptive": "choose an image size whose map divides evenly, or pool to 1x1",
+}
+
+_ACTIVATION = ("is an activation other than ReLU", "replace it by ReLU or ReLU6 and fine-tune")
+_PRODUCT = (
+    "multiplies activations or scales them outside a convolution",
+    "fold the factor into a convolution, or drop it",
+)
+_SOFTMAX = ("is a softmax", "return logits; the class does not change")
+_NORM = ("normalises with statistics of the image", "use batch normalization behind convolutions")
+_SPATIAL = ("changes the map's size by interpolation", "resize outside the accelerator")
+
+_KNOWN: dict[str, tuple[str, str]] = {
+    **dict.fromkeys(
+        ("silu", "gelu", "hardswish", "hardsigmoid", "sigmoid", "tanh", "leaky_relu", "elu", "prelu", "_prelu_kernel",
+         "mish", "softplus", "erf", "leakyrelu", "swish"),
+        _ACTIVATION,
+    ),
+    **dict.fromkeys(("mul", "div", "matmul", "bmm", "mm", "addmm", "sub", "pow", "sqrt", "einsum"), _PRODUCT),
+    **dict.fromkeys(("softmax", "log_softmax", "_softmax", "_log_softmax", "logsoftmax"), _SOFTMAX),
+    **dict.fromkeys(
+        ("layer_norm", "group_norm", "instance_norm", "native_group_norm", "native_layer_norm", "layernormalization",
+         "groupnormalization", "instancenormalization", "lrn"),
+        _NORM,
+    ),
+    **dict.fromkeys(
+        ("upsample_nearest2d", "upsample_bilinear2d", "_upsample_nearest_exact2d", "interpolate", "resize", "upsample"),
+        _SPATIAL,
+    ),
+}  # fmt: skip
+
+
+def explain(kind: str) -> tuple[str, str]:
+    """(reason, advice) for an operation that no reader knows."""
+    plain = kind.lower().rstrip("_")
+    return _KNOWN.get(plain, ("is not an operation of the accelerator", "replace it by supported layers"))

@@ -1,0 +1,191 @@
+"""From a draft to a Graph: folds affine maps and borders, rewrites slices and zero channels, drops reshapes.
+
+What cannot be folded into a neighbour but is linear (a strided slice, zero channels, a lone zero border) becomes a 1x1
+convolution with an identity weight: exact, and a native operation of the accelerator.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass, field, replace
+from math import prod
+
+import numpy as np
+
+from bitloom.frontends.draft import Affine, Draft, DraftLayer, Reshape, Select, Unknown
+from bitloom.frontends.findings import Finding, Severity, raise_unsupported
+from bitloom.graph.fold import fold_affine
+from bitloom.graph.ir import AvgPool, Conv, Flatten, Graph, Linear, MaxPool, Node, Op, Pads, Relu, Shape
+from bitloom.graph.shapes import infer
+from bitloom.graph.verify import verify
+
+
+def assemble(draft: Draft, output: str) -> Graph:
+    """The verified Graph whose output is the draft's tensor `output`; layers that do not reach it are dropped.
+
+    Raises UnsupportedLayerError with every unsupported layer in its text, GraphError and WeightsError as `verify` does.
+    """
+    work = _Assembly(draft.name, Counter(x for layer in _reachable(draft, output) for x in layer.inputs))
+    work.uses[output] += 1
+    for layer in _reachable(draft, output):
+        work.values[layer.name] = work.place(layer)
+    last = work.values[output]
+    final = None if last is None else work.settle(output, last)
+    raise_unsupported(draft.name, work.findings)
+    if final is None:
+        raise AssertionError("a graph without findings has an output")
+    graph = Graph(draft.name, tuple(work.nodes.values()), final)
+    verify(graph)
+    return graph
+
+
+def _reachable(draft: Draft, output: str) -> list[DraftLayer]:
+    needed = {output, draft.layers[0].name}
+    for layer in reversed(draft.layers):
+        if layer.name in needed:
+            needed.update(layer.inputs)
+    return [layer for layer in draft.layers if layer.name in needed]
+
+
+@dataclass(frozen=True)
+class _Value:
+    """A tensor: that of `node`, seen through a Select or under another shape that no node has made yet."""
+
+    node: str
+    select: Select | None = None
+    shape: Shape | None = None
+
+
+@dataclass
+class _Assembly:
+    name: str
+    uses: Counter[str]
+    nodes: dict[str, Node] = field(default_factory=dict)
+    shapes: dict[str, Shape] = field(default_factory=dict)
+    values: dict[str, _Value | None] = field(default_factory=dict)
+    findings: list[Finding] = field(default_factory=list)
+
+    def place(self, layer: DraftLayer) -> _Value | None:
+        """The value of one layer's tensor; None behind an unsupported layer."""
+        if isinstance(layer.op, Unknown):
+            self._find(layer.name, layer.op.kind, layer.op.reason, layer.op.advice)
+            return None
+        given = [self.values[x] for x in layer.inputs]
+        xs = [x for x in given if x is not None]
+        if len(xs) != len(given):
+            return None
+        match layer.op:
+            case Affine():
+                return self._affine(layer, layer.op, xs[0])
+            case Select():
+                return self._select(layer, layer.op, xs[0])
+            case Reshape() | Flatten():
+                return self._reshape(layer, xs[0])
+            case Conv() | AvgPool() | MaxPool():
+                return self._window(layer, layer.op, xs[0])
+            case _:
+                names = [self.settle(x, v) for x, v in zip(layer.inputs, xs, strict=True)]
+                ready = tuple(n for n in names if n is not None)
+                return None if len(ready) != len(names) else self._emit(layer.name, layer.op, ready)
+
+    def settle(self, name: str, value: _Value) -> str | None:
+        """The node that makes `value` as it stands, made if need be; None (and a finding) when no node can."""
+        if value.shape is not None:
+            reason = f"reshapes {self.shapes[value.node]} to {value.shape}"
+            self._find(name, "Reshape", reason, "only flattening to (N, -1) can be expressed")
+            return None
+        if value.select is None:
+            return value.node
+        before, after = value.select.channels
+        cin = self.shapes[value.node][0]
+        weight = np.zeros((before + cin + after, cin, 1, 1), np.float32)
+        weight[before + np.arange(cin), np.arange(cin)] = 1.0
+        bias = np.zeros(weight.shape[0], np.float32)
+        made = name if name not in self.nodes else f"{name}.identity"
+        self._emit(made, Conv(weight, bias, value.select.stride, value.select.padding), (value.node,))
+        self.values[name] = _Value(made)
+        return made
+
+    def _emit(self, name: str, op: Op, inputs: tuple[str, ...]) -> _Value:
+        xs = tuple(self.shapes[x] for x in inputs)
+        if isinstance(op, Conv | MaxPool | AvgPool):
+            op = replace(op, stride=_plain_stride(op, xs[0]))
+        self.shapes[name] = infer(name, op, xs)
+        self.nodes[name] = Node(name, op, inputs)
+        return _Value(name)
+
+    def _find(self, name: str, kind: str, reason: str, advice: str) -> None:
+        self.findings.append(Finding(Severity.UNSUPPORTED, name, kind, reason, advice))
+
+    def _affine(self, layer: DraftLayer, op: Affine, x: _Value) -> _Value | None:
+        node = self.nodes[x.node]
+        if not isinstance(node.op, Conv | Linear) or x.select is not None or x.shape is not None:
+            what = "a reshape or slice" if x.select or x.shape else f"{type(node.op).__name__} '{node.name}'"
+            reason = f"follows {what}, so it cannot be folded into a convolution"
+            self._find(layer.name, "BatchNorm", reason, "place it right behind a convolution or linear layer")
+            return None
+        if self.uses[layer.inputs[0]] > 1:
+            reason = f"the output of '{node.name}' is also read by another layer, so it cannot be folded"
+            self._find(layer.name, "BatchNorm", reason, "let every reader see the normalised output")
+            return None
+        self.nodes[x.node] = replace(node, op=fold_affine(node.op, op.scale, op.shift))
+        return x
+
+    def _select(self, layer: DraftLayer, op: Select, x: _Value) -> _Value | None:
+        merged = None if x.shape is not None else _merge(x.select or Select(), op)
+        if merged is not None:
+            return _Value(x.node, merged)
+        node = self.settle(layer.inputs[0], x)
+        return None if node is None else _Value(node, op)
+
+    def _reshape(self, layer: DraftLayer, x: _Value) -> _Value | None:
+        if x.select is not None:
+            node = self.settle(layer.inputs[0], x)
+            x = _Value(x.node if node is None else node)
+        now = self.shapes[x.node]
+        target = layer.op.shape if isinstance(layer.op, Reshape) else (prod(now),)
+        if target == now:
+            return _Value(x.node)
+        return self._emit(layer.name, Flatten(), (x.node,)) if target == (prod(now),) else _Value(x.node, shape=target)
+
+    def _window(self, layer: DraftLayer, op: Conv | AvgPool | MaxPool, x: _Value) -> _Value | None:
+        border = x.select
+        if border is not None and border == Select(border.padding) and x.shape is None:
+            padding = _sum(border.padding, op.padding)
+            kernel = op.weight.shape[2:] if isinstance(op, Conv) else op.kernel
+            small = max(padding[:2]) < kernel[0] and max(padding[2:]) < kernel[1]
+            zero_is_neutral = not isinstance(op, MaxPool) or self._not_negative(x.node)
+            if isinstance(op, Conv) or (small and zero_is_neutral):
+                return self._emit(layer.name, replace(op, padding=padding), (x.node,))
+        node = self.settle(layer.inputs[0], x)
+        return None if node is None else self._emit(layer.name, op, (node,))
+
+    def _not_negative(self, name: str) -> bool:
+        node = self.nodes[name]
+        if isinstance(node.op, MaxPool | AvgPool):
+            return self._not_negative(node.inputs[0])
+        return isinstance(node.op, Relu)
+
+
+def _merge(first: Select, then: Select) -> Select | None:
+    """One Select that does both, or None."""
+    if then.padding != (0, 0, 0, 0) and (first.stride != (1, 1) or first.channels != (0, 0)):
+        return None
+    stride = (first.stride[0] * then.stride[0], first.stride[1] * then.stride[1])
+    channels = (first.channels[0] + then.channels[0], first.channels[1] + then.channels[1])
+    return Select(_sum(first.padding, then.padding), stride, channels)
+
+
+def _sum(a: Pads, b: Pads) -> Pads:
+    return (a[0] + b[0], a[1] + b[1], a[2] + b[2], a[3] + b[3])
+
+
+def _plain_stride(op: Conv | MaxPool | AvgPool, x: Shape) -> tuple[int, int]:
+    """The stride, replaced along an axis with exactly one window, where it means nothing: by the other axis', or 1."""
+    kernel = op.weight.shape[2:] if isinstance(op, Conv) else op.kernel
+    one_row = x[1] + sum(op.padding[:2]) == kernel[0]
+    one_col = x[2] + sum(op.padding[2:]) == kernel[1]
+    sh, sw = op.stride
+    if one_row and one_col:
+        return (1, 1)
+    return (sw if one_row else sh, sh if one_col else sw)
