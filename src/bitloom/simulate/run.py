@@ -1,0 +1,116 @@
+"""Runs images on a built simulator, spread over processes."""
+
+from __future__ import annotations
+
+import subprocess
+import tempfile
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from pathlib import Path
+
+from joblib import Parallel, delayed
+
+from bitloom.errors import SimulationError
+from bitloom.program.commands import ErrorCode
+from bitloom.simulate.build import SimBinary
+from bitloom.simulate.job import SimOptions, Workload, write_job, write_program
+from bitloom.simulate.results import RunResult, read_results
+
+_MEANING = {2: "the job was refused", 3: "a rule was broken", 4: "the simulation timed out"}
+
+
+@dataclass(frozen=True, eq=False)
+class WorkloadResult:
+    """Runs in the order of the images; wall seconds of the whole call; the largest simulator process in MiB."""
+
+    runs: tuple[RunResult, ...]
+    wall_s: float
+    peak_rss_mib: float
+
+
+def run_workload(
+    workload: Workload, images: Sequence[bytes], binary: SimBinary, options: SimOptions | None = None
+) -> WorkloadResult:
+    """Runs every image (bytes of the INPUT region) and returns what the hardware did.
+
+    Images of one process run one after the other without a reset, as on a board. Raises SimulationError when the
+    simulator stops (protocol violation, time-out, wrong build) or when an image without a planned fault ends with an
+    error code.
+    """
+    chosen = SimOptions() if options is None else options
+    if not images:
+        raise SimulationError("no image to simulate; give at least one")
+    _check(workload, chosen, len(images), binary)
+    start = time.monotonic()
+    with tempfile.TemporaryDirectory(prefix="bitloom-sim-") as name:
+        root = Path(name)
+        program = write_program(root, workload)
+        parts = _spread(len(images), min(chosen.processes, len(images)))
+        # The work is in the child processes: threads are enough to wait for them.
+        done = Parallel(n_jobs=len(parts), prefer="threads")(
+            delayed(_run_part)(root / f"part{first}", workload, program, images[first:end], first, binary, chosen)
+            for first, end in parts
+        )
+    runs = tuple(run for part, _ in done for run in part)
+    planned = {fault.image for fault in chosen.faults}
+    for index, run in enumerate(runs):
+        if run.error is not ErrorCode.NONE and index not in planned:
+            raise SimulationError(_error_text(index, run))
+    return WorkloadResult(runs, time.monotonic() - start, max(peak for _, peak in done))
+
+
+def _check(workload: Workload, options: SimOptions, images: int, binary: SimBinary) -> None:
+    built = binary.parameters["ArchHash"]
+    if workload.arch_hash != built:
+        raise SimulationError(
+            f"the program is for architecture {workload.arch_hash:#010x}, the simulator was built for {built:#010x}; "
+            "build it from the program's architecture"
+        )
+    if options.dump and not binary.options.trace:
+        raise SimulationError("dumps need a simulator built with BuildOptions(trace=True)")
+    ports = [*(f"w{i}" for i in range(binary.parameters["WP"])), "d", "c"]
+    for fault in options.faults:
+        if fault.port not in ports or (fault.write and fault.port != "d"):
+            raise SimulationError(f"fault on port '{fault.port}'; legal: {', '.join(ports)}, and d for writes")
+        if not 0 <= fault.image < images:
+            raise SimulationError(f"fault in image {fault.image}; legal: 0 .. {images - 1}")
+
+
+def _spread(images: int, processes: int) -> list[tuple[int, int]]:
+    bounds = [images * i // processes for i in range(processes + 1)]
+    return list(pairwise(bounds))
+
+
+def _run_part(
+    folder: Path,
+    workload: Workload,
+    program: Path,
+    images: Sequence[bytes],
+    first: int,
+    binary: SimBinary,
+    options: SimOptions,
+) -> tuple[tuple[RunResult, ...], float]:
+    folder.mkdir()
+    write_job(folder, workload, program, images, first, options)
+    command = [str(binary.path), str(folder)]
+    if binary.options.random_initial:
+        command += ["+verilator+rand+reset+2", f"+verilator+seed+{options.seed % 2**31 + 1}"]
+    done = subprocess.run(
+        command, stdin=subprocess.DEVNULL, capture_output=True, text=True, errors="replace", check=False
+    )
+    if done.returncode != 0:
+        said = (done.stderr or done.stdout).strip().splitlines()
+        what = _MEANING.get(done.returncode, f"the simulator ended with code {done.returncode}")
+        where = f"images {first}..{first + len(images) - 1}"
+        raise SimulationError(f"{where}: {what}: " + ("; ".join(said[-5:]) or "no message"))
+    return read_results(folder, binary.parameters["C"])
+
+
+def _error_text(index: int, run: RunResult) -> str:
+    text = f"image {index}: the accelerator stopped with error {run.error.value} ({run.error.name}) in layer "
+    text += f"{run.registers['LAYER']} after {run.cycles} cycles"
+    if run.outside is not None:
+        text += f"; DDR address {run.outside:#x} lies outside program, input, output and scratch"
+    return text
