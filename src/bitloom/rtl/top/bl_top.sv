@@ -266,6 +266,7 @@ module bl_top
   logic [3:0]          hdr_index;
   logic [1:0]          hdr_ptag;
   logic [WeightLatency-1:0] swap_q;
+  logic [3:0]          unused_step;  // the issue engine counts by itself
 
   always_ff @(posedge clk_i) swap_q <= {swap_q[WeightLatency-2:0], step_take};
 
@@ -274,7 +275,8 @@ module bl_top
     .busy_o(weights_busy), .error_o(weights_error), .beat_o(weights_beat), .beats_o(weights_beats),
     .vec_valid_i(vec_valid), .vec_ready_o(vec_ready), .vec_steps_i(vec_steps), .vec_tiles_i(vec_tiles),
     .vec_ptag_i(vec_ptag),
-    .step_ready_o(step_ready), .step_take_i(step_take), .two_pass_o(), .pass_hi_o(pass_hi), .step_ptag_o(), .step_last_o(),
+    .step_ready_o(step_ready), .step_take_i(step_take), .two_pass_o(unused_step[0]), .pass_hi_o(pass_hi),
+    .step_ptag_o(unused_step[2:1]), .step_last_o(unused_step[3]),
     .wait_ddr_o(wait_ddr), .clear_digits_o(plane_clear), .plane_valid_o(plane_valid), .plane_first_o(plane_first), .plane_signed_o(plane_signed),
     .plane_o(plane), .hdr_valid_o(hdr_valid), .hdr_index_o(hdr_index), .hdr_ptag_o(hdr_ptag), .hdr_o(hdr),
     .m_arid_o(m_axi_w_arid_o), .m_araddr_o(m_axi_w_araddr_o), .m_arlen_o(m_axi_w_arlen_o),
