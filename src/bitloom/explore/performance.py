@@ -1,0 +1,235 @@
+"""The cycle model: every cycle of a run and its cause.
+
+Per vector three clocks advance: the array (steps, planes), the drain (behind it by at most two tiles) and the weight
+ports (ahead of it by at most the ring). The weight stream is a fluid inside a vector; all else counts whole steps.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from bitloom.errors import TargetError
+from bitloom.explore.layers import Network
+from bitloom.explore.loops import BEAT_BYTES, Shape
+from bitloom.explore.residency import Stripes, plan_stripes
+from bitloom.explore.schedule import Tiling, Workload, tiling, workload
+from bitloom.explore.stream import FloatArray, ddr_limits
+from bitloom.explore.timing import DEFAULT_TIMING, Timing
+from bitloom.target.arch import ArchConfig
+from bitloom.target.device import Device
+
+#: Causes in the order of the hardware's counters; they add up to the total.
+CAUSES = ("compute", "weights", "planes", "drain", "input", "control")
+
+
+@dataclass(frozen=True)
+class LayerCycles:
+    """One layer over all its commands. cycles: by cause, in CAUSES' order. bound: the cause that costs most."""
+
+    name: str
+    conv: bool
+    causes: tuple[int, ...]
+    ideal: int
+    macs: int
+    tile_groups: int
+    commands: int
+    weight_bytes: int
+    other_bytes: int
+
+    @property
+    def cycles(self) -> int:
+        return sum(self.causes)
+
+    @property
+    def bound(self) -> str:
+        return CAUSES[int(np.argmax(self.causes))]
+
+    @property
+    def ddr_bytes(self) -> int:
+        return self.weight_bytes + self.other_bytes
+
+    def utilization(self, array_dsps: int) -> float:
+        """Useful multiplications per cycle over what the array can do at 5 bits or fewer."""
+        return self.macs / (array_dsps * 4 * self.cycles) if self.cycles else 0.0
+
+
+@dataclass(frozen=True)
+class Performance:
+    """A network on one architecture and device, batch 1."""
+
+    network: str
+    arch: ArchConfig
+    device: str
+    clock_mhz: float
+    layers: tuple[LayerCycles, ...]
+    frame: tuple[int, ...]  #: cycles outside all layers (begin, ports, LOAD and STORE commands, end), by cause
+    stripes: Stripes
+
+    @property
+    def causes(self) -> dict[str, int]:
+        """Cycles of the whole run by cause; they add up to `cycles`."""
+        sums = np.array([layer.causes for layer in self.layers]).sum(axis=0) + np.array(self.frame)
+        return dict(zip(CAUSES, (int(x) for x in sums), strict=True))
+
+    @property
+    def cycles(self) -> int:
+        return sum(layer.cycles for layer in self.layers) + sum(self.frame)
+
+    @property
+    def milliseconds(self) -> float:
+        """At the device's stated clock."""
+        return self.cycles / self.clock_mhz / 1e3
+
+    @property
+    def macs(self) -> int:
+        return sum(layer.macs for layer in self.layers)
+
+    @property
+    def mac_efficiency(self) -> float:
+        """Useful multiplications of all layers over array DSPs × 4 × all cycles."""
+        return self.macs / (self.arch.array_dsps * 4 * self.cycles)
+
+    @property
+    def ddr_bytes(self) -> int:
+        return sum(layer.ddr_bytes for layer in self.layers)
+
+
+@dataclass(frozen=True, eq=False)
+class Trace:
+    """Results of `simulate`. total: (W, K) cycles, inf where the ring is too small. parts: per command of variant (0, 0)."""
+
+    total: FloatArray
+    parts: npt.NDArray[np.float64] | None
+
+
+def simulate(
+    load: Workload,
+    tiles: Tiling,
+    rings: tuple[tuple[int, int], ...],
+    device: Device,
+    timing: Timing,
+    trace: bool = False,
+) -> Trace:
+    """Runs the fluid model for W = len(rings) pairs (ring_words, ports) times the K variants of `tiles`.
+
+    parts (with `trace`): (commands, 6) cycles by cause.
+    """
+    shape, nv, nw, nk = load.shape, tiles.work.shape[1], len(rings), tiles.work.shape[0]
+    latency = timing.latency(device.clock_mhz)
+    first_of = np.searchsorted(load.command_of, np.arange(len(load.nests)))
+    whole = device.ddr_bytes_per_cycle(timing.ddr_efficiency)
+    limits = [ddr_limits(device, ports, timing.ddr_efficiency) for _, ports in rings]
+    dma = min(limits[0][1], whole / 2)  # bytes per cycle that LOAD takes of the bandwidth
+    beats = np.array([load.stream.beat_cycles(p, *limit) for (_, p), limit in zip(rings, limits, strict=True)])
+    slower = np.array([max(1.0, rate / (whole - dma)) for rate, _ in limits])[:, None]
+    rooms = {words: load.stream.room(words) for words in {r for r, _ in rings}}
+    room = np.array([np.zeros(nv) if rooms[r] is None else rooms[r] for r, _ in rings])
+    fits = np.array([rooms[r] is not None for r, _ in rings])
+    which = np.arange(nw)
+    has_words = load.stream.lane_words[:, 0] > 0
+    begin = np.array([(1 + ports) * timing.plain_command for _, ports in rings], dtype=np.float64)
+    array = np.repeat(begin[:, None], nk, axis=1)
+    arrive = array + latency  # the ports start with their commands; the last of them counts
+    released = np.zeros((2, nv, nw, nk))  # begin and end of each vector's release
+    drained, before = array, np.zeros((nw, nk))  # drain so far; drain of the tile before this vector
+    load_end = np.zeros((nw, nk))
+    parts = np.zeros((len(load.nests), len(CAUSES)), np.int64) if trace else None
+    for v in range(nv):
+        c = int(load.command_of[v])
+        n = load.nests[c]
+        first_vector = v == 0 or load.command_of[v - 1] != c
+        last_vector = v == nv - 1 or load.command_of[v + 1] != c
+        opened = array
+        if first_vector:
+            start = timing.start(shape.pixels, n.taps)
+            if n.load_bytes:
+                load_end = array + timing.plain_command + timing.dma_start + latency + n.load_bytes / dma
+                start += timing.plain_command
+            array = array + start + tiles.fill[:, v]
+            drained, before = array, np.zeros((nw, nk))
+        work, head, tail = tiles.work[:, v], tiles.first[:, v], tiles.last[:, v]
+        smooth = array + work
+        fed = smooth
+        if has_words[v]:
+            at = room[:, v]
+            u = np.clip(at.astype(np.int64), 0, nv - 1)
+            free = released[0, u, which] + (at - u)[:, None] * (released[1, u, which] - released[0, u, which])
+            speed = np.where(arrive < load_end, slower, 1.0)
+            came = arrive
+            arrive = np.maximum(arrive + beats[:, v, None] * speed, np.where(at[:, None] > 0, free, 0.0))
+            step = n.groups if n.steps == 1 else head / n.steps
+            here = came + (arrive - came) * load.stream.start_share[v]
+            fed = np.maximum(smooth, np.ceil(np.maximum(here + work, arrive + step + (work - head))))
+        ready = fed
+        if n.load_bytes and first_vector:
+            ready = np.maximum(fed, np.ceil(load_end) + tail)
+        # drain: its chain starts behind the first tile; the array may be two tiles ahead of it
+        chain = np.maximum(drained, ready - work + head + tiles.lag[:, v]) + tiles.drain[:, v]
+        several = tiles.tiles[:, v] > 1
+        done = np.maximum(ready, drained - before + work)
+        behind = chain - tiles.drain_last[:, v] - tiles.drain_first[:, v] + tail
+        done = np.where(several, np.maximum(done, np.maximum(behind, drained + work - head)), done)
+        released[1, v] = done
+        released[0, v] = np.where(several, done - tail, np.minimum(array, done))
+        drained = np.maximum(chain, done + tiles.lag[:, v] + tiles.drain_last[:, v])
+        before = np.broadcast_to(tiles.drain_last[:, v], done.shape)
+        closed = done
+        if last_vector:
+            closed = np.maximum(done, drained) + timing.flush
+        if parts is not None:
+            issue = n.groups * n.steps * int(n.passes[v - first_of[c]])
+            fill, over = int(tiles.fill[0, v]), (drained - done)[0, 0] if last_vector else 0.0
+            weights, planes, late = (fed - smooth)[0, 0], work[0] + fill - issue, (ready - fed)[0, 0]
+            control = (array - opened)[0, 0] - fill + (timing.flush if last_vector else 0)
+            parts[c] += np.array(
+                [issue, weights, planes, (done - ready)[0, 0] + max(0.0, over), late, control], dtype=np.int64
+            )
+        array = closed
+    total = array + store_cycles(load, timing, device) + timing.plain_command + timing.finish
+    return Trace(np.where(fits[:, None], total, np.inf), parts)
+
+
+def store_cycles(load: Workload, timing: Timing, device: Device) -> int:
+    """Cycles of the STORE of the output, its command included."""
+    out = load.network.tensors[load.network.output]
+    words = out.chunks(load.shape.channels) * out.height * out.width
+    beats = words * max(1, load.shape.channels // BEAT_BYTES)
+    per_beat = max(1.0, BEAT_BYTES * 8 / device.ddr_port_bits)
+    return int(timing.plain_command + timing.dma_start + timing.latency(device.clock_mhz) + np.ceil(beats * per_beat))
+
+
+def shape_of(arch: ArchConfig) -> Shape:
+    """The unroll of an architecture."""
+    return Shape(arch.pixels, arch.channels, arch.vector)
+
+
+def performance(network: Network, arch: ArchConfig, device: Device, timing: Timing = DEFAULT_TIMING) -> Performance:
+    """Cycles of every layer and their causes; TargetError where the network does not fit the architecture."""
+    stripes = plan_stripes(network, shape_of(arch), arch.act_rows)
+    load = workload(network, shape_of(arch), stripes, arch.tap_entries)
+    tiles = tiling(load, np.array([arch.acc_groups]), np.array([arch.drain_channels]), timing)
+    trace = simulate(load, tiles, ((arch.ring_words, arch.weight_ports),), device, timing, trace=True)
+    if not np.isfinite(trace.total[0, 0]) or trace.parts is None:
+        need = int(load.stream.lane_words.max()) + 2 * max(1, 128 // arch.channels)
+        raise TargetError(
+            f"{network.name} on '{arch.name}': a vector needs {need} words of a weight lane, ring_words = "
+            f"{arch.ring_words}; use at least {1 << (need - 1).bit_length()}"
+        )
+    layers = []
+    for i, layer in enumerate(network.layers):
+        mine = [c for c, of in enumerate(load.layer_of) if of == i]
+        nests = [load.nests[c] for c in mine]
+        weight = sum(n.lane_words.sum() for n in nests) * arch.channels // 8 if layer.conv else 0
+        commands = sum((6 + n.taps) * BEAT_BYTES + n.load_bytes for n in nests)
+        causes = tuple(int(x) for x in trace.parts[mine].sum(axis=0))
+        ideal, tile = sum(n.issue_cycles for n in nests), int(tiles.tile[0, mine[0]])
+        layers.append(
+            LayerCycles(layer.name, layer.conv, causes, ideal, layer.macs, tile, len(mine), int(weight), commands)
+        )
+    store = store_cycles(load, timing, device)
+    control = (1 + arch.weight_ports) * timing.plain_command + timing.plain_command + timing.finish
+    frame = (0, 0, 0, 0, store, control)
+    return Performance(network.name, arch, device.name, device.clock_mhz, tuple(layers), frame, stripes)

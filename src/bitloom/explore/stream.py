@@ -1,0 +1,77 @@
+"""The weight stream: beats of every vector, and how far a ring lets the ports run ahead of the array."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from bitloom.explore.layers import IntArray
+from bitloom.explore.loops import BEAT_BYTES
+from bitloom.target.device import Device
+
+FloatArray = npt.NDArray[np.float64]
+
+
+def tag_overhead(lanes_per_port: int) -> float:
+    """Beats on the bus per data beat: one tag beat names 128 / TAG_W lanes (docs/spec/streams.md)."""
+    bits = max(1, (lanes_per_port - 1).bit_length())
+    tag_width = 1 << (bits - 1).bit_length()
+    return 1.0 + tag_width / 128.0
+
+
+@dataclass(frozen=True, eq=False)
+class Stream:
+    """Weights of all vectors in program order. lane_words: (V, M); header and first-step words as a share of a vector."""
+
+    channels: int
+    lane_words: IntArray
+    start_share: FloatArray
+
+    @property
+    def data_beats(self) -> FloatArray:
+        """(V,) beats of 16 bytes, without tags."""
+        return self.lane_words.sum(axis=1) * self.channels / 128.0
+
+    def beat_cycles(self, ports: int, bytes_per_cycle: float, port_bytes: float) -> FloatArray:
+        """(V,) cycles that DDR takes for each vector: the shared bandwidth or the busiest port, tags included."""
+        v, m = self.lane_words.shape
+        tags = tag_overhead(m // ports)
+        busiest = self.lane_words.reshape(v, ports, m // ports).sum(axis=2).max(axis=1) * (self.channels / 128.0)
+        shared = self.data_beats * (BEAT_BYTES / bytes_per_cycle)
+        return np.asarray(np.maximum(shared, busiest / min(1.0, port_bytes / BEAT_BYTES)) * tags, dtype=np.float64)
+
+    def total_bytes(self, ports: int) -> int:
+        """Bytes that the ports read in all, tags included."""
+        beats = np.ceil(
+            self.lane_words.reshape(len(self.lane_words), ports, -1).sum(axis=(0, 2)) * self.channels / 128.0
+        )
+        tags = np.ceil(beats * (tag_overhead(self.lane_words.shape[1] // ports) - 1.0))
+        return int((beats + tags).sum()) * BEAT_BYTES
+
+    def room(self, ring_words: int) -> FloatArray | None:
+        """(V,) stream position (in vectors) that must have been released before the whole vector v fits; <= 0: none.
+
+        None when a vector does not fit the ring at all: its words and two beats (docs/spec/streams.md).
+        """
+        usable = ring_words - 2 * max(1, 128 // self.channels)
+        if (self.lane_words.max(initial=0)) > usable:
+            return None
+        v, m = self.lane_words.shape
+        total = np.zeros((v + 1, m), np.int64)
+        np.cumsum(self.lane_words, axis=0, out=total[1:])
+        target = total[1:] - usable
+        position = np.zeros(v)
+        for lane in range(m):
+            if target[-1, lane] <= 0:
+                continue
+            at = np.interp(target[:, lane], total[:, lane], np.arange(v + 1, dtype=np.float64), left=0.0)
+            np.maximum(position, at, out=position)
+        return position
+
+
+def ddr_limits(device: Device, ports: int, efficiency: float) -> tuple[float, float]:
+    """Bytes per cycle of the weight ports together, and of one port."""
+    port_bytes = min(BEAT_BYTES, device.ddr_port_bits / 8)
+    return min(device.ddr_bytes_per_cycle(efficiency), ports * port_bytes), port_bytes
