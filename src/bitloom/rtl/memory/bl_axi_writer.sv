@@ -1,0 +1,145 @@
+// A stream of 128-bit beats into a linear region of DDR.
+//   start_i   region [addr_i, addr_i + 16·beats_i), addr_i a multiple of 16; only while busy_o is low
+//   busy_o    from start until the last write response, or until a flush has ended
+//   error_o   sticky until start_i or flush_i: response other than OKAY, start_i while busy
+//   flush_i   (level or pulse) nothing new is announced; announced bursts are finished with the data they have
+//   beat_o    pulse: a beat was written
+// Bursts lie inside aligned blocks of 16·MaxBurst bytes (none crosses 4 KiB). A burst is announced when all its beats are in
+// the FIFO, so data never keep the bus waiting. Throughput 1 beat a cycle.
+// Resource: one FIFO of FifoDepth × 128 bits in LUT memory, about 200 flip-flops.
+module bl_axi_writer #(
+  parameter int unsigned MaxBurst    = 16,
+  parameter int unsigned Outstanding = 8,
+  parameter int unsigned FifoDepth   = 64
+) (
+  input  logic         clk_i,
+  input  logic         rst_i,
+  input  logic         start_i,
+  input  logic [63:0]  addr_i,
+  input  logic [31:0]  beats_i,
+  input  logic         flush_i,
+  output logic         busy_o,
+  output logic         error_o,
+  output logic         beat_o,
+  input  logic [127:0] data_i,
+  input  logic         valid_i,
+  output logic         ready_o,
+  output logic         m_awid_o,
+  output logic [63:0]  m_awaddr_o,
+  output logic [7:0]   m_awlen_o,
+  output logic [2:0]   m_awsize_o,
+  output logic [1:0]   m_awburst_o,
+  output logic         m_awvalid_o,
+  input  logic         m_awready_i,
+  output logic [127:0] m_wdata_o,
+  output logic [15:0]  m_wstrb_o,
+  output logic         m_wlast_o,
+  output logic         m_wvalid_o,
+  input  logic         m_wready_i,
+  input  logic         m_bid_i,
+  input  logic [1:0]   m_bresp_i,
+  input  logic         m_bvalid_i,
+  output logic         m_bready_o
+);
+  localparam int unsigned BurstW = $clog2(MaxBurst);
+  localparam int unsigned CntW   = $clog2(FifoDepth) + 1;
+  localparam int unsigned OutW   = $clog2(Outstanding + 1);
+
+  if (MaxBurst < 2 || MaxBurst > 256 || (MaxBurst & (MaxBurst - 1)) != 0 || Outstanding == 0
+      || FifoDepth < MaxBurst) begin : g_bad
+    $fatal(1, "%m: MaxBurst = %0d, Outstanding = %0d, FifoDepth = %0d; legal: a power of two 2..256, > 0, >= MaxBurst",
+           MaxBurst, Outstanding, FifoDepth);
+  end
+
+  logic [59:0]       addr_q;       // next beat to announce, in beats
+  logic [31:0]       tell_q;       // beats not yet announced
+  logic [31:0]       take_q;       // beats not yet taken from the stream
+  logic [CntW-1:0]   owed_q;       // announced beats that W has not carried: all of them are in the FIFO
+  logic [OutW-1:0]   bursts_q;     // announced bursts without response
+  logic [BurstW:0]   to_edge, len_q;
+  logic              len_valid_q;
+  logic              drop_q, announce, start, w_done, b_done, fifo_ready, fifo_valid, push, flush;
+  logic [CntW-1:0]   count;
+  logic [BurstW-1:0] index_q;      // of the next W beat inside its aligned block
+  logic [31:0]       left_q;       // beats that W has not carried
+
+  assign to_edge  = (BurstW + 1)'(MaxBurst) - {1'b0, addr_q[BurstW-1:0]};
+  assign flush    = flush_i | drop_q;
+  assign announce = len_valid_q && !flush && !error_o && (!m_awvalid_o || m_awready_i)
+                  && count - owed_q >= CntW'(len_q) && bursts_q != OutW'(Outstanding);
+  assign start    = start_i & ~busy_o;
+  assign ready_o  = fifo_ready & (take_q != '0) & ~flush;
+  assign push     = valid_i & ready_o;
+  assign w_done   = m_wvalid_o & m_wready_i;
+  assign b_done   = m_bvalid_i & m_bready_o;
+
+  assign m_wvalid_o = owed_q != '0;
+  assign m_wlast_o  = (&index_q) | (left_q == 32'd1);
+  assign m_wstrb_o  = '1;
+  assign m_bready_o = 1'b1;
+  assign beat_o     = w_done;
+  assign busy_o     = take_q != '0 || left_q != '0 || m_awvalid_o || bursts_q != '0 || owed_q != '0;
+
+  always_ff @(posedge clk_i) begin
+    len_q       <= (tell_q < 32'(to_edge)) ? tell_q[BurstW:0] : to_edge;
+    len_valid_q <= tell_q != '0 && !announce;
+    if (announce) begin
+      m_awaddr_o <= {addr_q, 4'b0};
+      m_awlen_o  <= 8'(len_q - 1'b1);
+      addr_q     <= addr_q + 60'(len_q);
+      tell_q     <= tell_q - 32'(len_q);
+    end
+    m_awvalid_o <= announce | (m_awvalid_o & ~m_awready_i);
+    owed_q      <= owed_q + (announce ? CntW'(len_q) : '0) - CntW'(w_done);
+    bursts_q    <= bursts_q + OutW'(announce) - OutW'(b_done && bursts_q != '0);
+    if (push) take_q <= take_q - 32'd1;
+    if (w_done) begin
+      index_q <= index_q + 1'b1;
+      left_q  <= left_q - 32'd1;
+    end
+    if (b_done && (m_bresp_i != 2'b00 || bursts_q == '0)) error_o <= 1'b1;
+    if (start_i && busy_o && !flush) error_o <= 1'b1;
+
+    if (start) begin
+      addr_q  <= addr_i[63:4];
+      index_q <= addr_i[4 +: BurstW];
+      tell_q  <= beats_i;
+      take_q  <= beats_i;
+      left_q  <= beats_i;
+      error_o <= 1'b0;
+    end
+    if (flush) begin
+      // What stays to be written is what has been announced.
+      tell_q      <= '0;
+      take_q      <= '0;
+      left_q      <= left_q - tell_q - 32'(w_done);
+      len_valid_q <= 1'b0;
+      error_o     <= 1'b0;
+      drop_q      <= m_awvalid_o || bursts_q != '0 || owed_q != '0;
+    end
+    if (rst_i) begin
+      m_awvalid_o <= 1'b0;
+      tell_q      <= '0;
+      take_q      <= '0;
+      left_q      <= '0;
+      owed_q      <= '0;
+      bursts_q    <= '0;
+      len_valid_q <= 1'b0;
+      drop_q      <= 1'b0;
+      error_o     <= 1'b0;
+    end
+  end
+
+  bl_fifo #(.Width(128), .Depth(FifoDepth)) u_fifo (
+    .clk_i, .rst_i, .clear_i(flush && owed_q == '0),
+    .valid_i(push), .ready_o(fifo_ready), .data_i,
+    .valid_o(fifo_valid), .ready_i(w_done), .data_o(m_wdata_o), .count_o(count)
+  );
+
+  assign m_awid_o    = 1'b0;
+  assign m_awsize_o  = 3'd4;
+  assign m_awburst_o = 2'b01;
+
+  logic unused;
+  assign unused = ^{m_bid_i, fifo_valid, addr_i[3:0]};
+endmodule

@@ -1,0 +1,173 @@
+// Ring of one weight lane: beats in, one C-bit word per cycle out, and the lane's own plane counts.
+// Writing: wr_valid_i with wr_ready_o stores a beat (128/C words); wr_ready_o while a whole beat is free.
+// Reading: a command reads the word at the read pointer
+//   cmd_header_i  header word cmd_index_i; the vector's start follows the last header word
+//   cmd_valid_i   plane cmd_index_i of pass cmd_hi_i: this lane reads when it has that many planes
+//   cmd_release_i the word's place becomes free;  cmd_rewind_i after the cycle's read, back to the vector's start
+//   word_o, plane_*_o: 2 + MuxReg cycles after the command; planes_*_o: one cycle after the last header word
+// Reserving: enough_o = (words written - words reserved >= words of the pending reservation). rsv_i makes the pending
+// reservation and names the one after it: rsv_next_i 0 nothing, 1 a header, 2 a hi pass, 3 a lo pass. So all lanes
+// reserve the same steps, and a reserved word can be read at any later time. After clear_i a header is pending.
+// Planes of a pass: hi: bits - 4 of a lane with 6..8 bits, else 0; lo: 4 of these, else bits.
+// Resource: RingWords·C bits of block RAM (128 wide, one read per 128/C words), about 100 flip-flops.
+module bl_weight_lane #(
+  parameter int unsigned C         = 8,
+  parameter int unsigned RingWords = 512,
+  parameter int unsigned MuxReg    = 1,
+  localparam int unsigned HdrWords = (C >= 64) ? 1 : 64 / C
+) (
+  input  logic         clk_i,
+  input  logic         rst_i,
+  input  logic         clear_i,
+  input  logic         wr_valid_i,
+  output logic         wr_ready_o,
+  input  logic [127:0] wr_data_i,
+  input  logic         rsv_i,
+  input  logic [1:0]   rsv_next_i,
+  output logic         enough_o,
+  input  logic         cmd_valid_i,
+  input  logic         cmd_header_i,
+  input  logic [3:0]   cmd_index_i,
+  input  logic         cmd_hi_i,
+  input  logic         cmd_release_i,
+  input  logic         cmd_rewind_i,
+  output logic [2:0]   planes_hi_o,
+  output logic [2:0]   planes_lo_o,
+  output logic [C-1:0] word_o,
+  output logic         plane_valid_o,
+  output logic         plane_first_o,
+  output logic         plane_signed_o
+);
+  localparam int unsigned Sub   = 128 / C;           // words of a beat
+  localparam int unsigned SubW  = $clog2(Sub);
+  localparam int unsigned Rows  = RingWords / Sub;
+  localparam int unsigned RowW  = $clog2(Rows);
+  localparam int unsigned PtrW  = $clog2(RingWords);
+  localparam int unsigned LevW  = PtrW + 2;          // signed
+  localparam int unsigned SelW  = (SubW == 0) ? 1 : SubW;
+  localparam int unsigned BitsWord = (C >= 64) ? 0 : 52 / C;
+  localparam int unsigned BitsAt   = 52 - BitsWord * C;
+
+  if (C < 4 || C > 128 || (C & (C - 1)) != 0 || RingWords < 2 * Sub || RingWords < 2 * HdrWords
+      || (RingWords & (RingWords - 1)) != 0 || MuxReg > 1) begin : g_bad
+    $fatal(1, "%m: C = %0d, RingWords = %0d, MuxReg = %0d; legal: C a power of two 4..128, %s", C, RingWords, MuxReg,
+           "RingWords a power of two of at least two beats and two headers, MuxReg 0 or 1");
+  end
+
+  // ---- levels ----
+  logic signed [LevW-1:0] margin_q, space_q;
+  logic [3:0]             bits;
+  logic [2:0]             hi_q, lo_q;
+  logic [4:0]             amount;
+  logic                   write, read;
+
+  assign enough_o   = ~margin_q[LevW-1];
+  assign wr_ready_o = ~space_q[LevW-1];
+  assign write      = wr_valid_i & wr_ready_o;
+
+  always_comb begin
+    unique case (rsv_next_i)
+      2'd0:    amount = 5'd0;
+      2'd1:    amount = 5'(HdrWords);
+      2'd2:    amount = {2'b0, hi_q};
+      default: amount = {2'b0, lo_q};
+    endcase
+  end
+
+  always_ff @(posedge clk_i) begin
+    margin_q <= margin_q + (write ? LevW'(Sub) : '0) - (rsv_i ? LevW'(amount) : '0);
+    space_q  <= space_q - (write ? LevW'(Sub) : '0) + LevW'(read & cmd_release_i);
+    if (rst_i || clear_i) begin
+      margin_q <= -LevW'(HdrWords);
+      space_q  <= LevW'(RingWords - Sub);
+    end
+  end
+
+  // ---- pointers ----
+  logic [RowW-1:0] wr_row_q;
+  logic [PtrW-1:0] rd_q, start_q, rd_next;
+  logic            fresh_q;      // the memory's output holds the row of rd_q
+  logic [SelW-1:0] sub;
+
+  assign read    = cmd_header_i | (cmd_valid_i & (cmd_index_i < {1'b0, cmd_hi_i ? hi_q : lo_q}));
+  assign rd_next = rd_q + PtrW'(read);
+  assign sub     = (SubW == 0) ? '0 : rd_q[SelW-1:0];
+
+  always_ff @(posedge clk_i) begin
+    if (write) wr_row_q <= wr_row_q + 1'b1;
+    rd_q <= cmd_rewind_i ? start_q : rd_next;
+    if (cmd_header_i) start_q <= rd_next;
+    if (read) fresh_q <= sub != SelW'(Sub - 1);
+    if (cmd_rewind_i) fresh_q <= 1'b0;
+    if (rst_i || clear_i) begin
+      wr_row_q <= '0;
+      rd_q     <= '0;
+      fresh_q  <= 1'b0;
+    end
+  end
+
+  // ---- memory: array, then output register ----
+  (* ram_style = "block" *)
+  logic [127:0]    mem [Rows];
+  logic [127:0]    row_q, out_q;
+
+  always_ff @(posedge clk_i) begin
+    if (write) mem[wr_row_q] <= wr_data_i;
+    if (read && !fresh_q) row_q <= mem[rd_q[PtrW-1:SubW]];
+    out_q <= row_q;
+  end
+
+  // ---- what comes out ----
+  typedef struct packed {
+    logic            bits_word;  // header word that holds the bits
+    logic            valid;
+    logic            first;
+    logic            is_signed;
+    logic [SelW-1:0] sub;
+  } side_t;
+  side_t side_q [2];
+
+  always_ff @(posedge clk_i) begin
+    side_q[0] <= '{
+      bits_word: cmd_header_i && cmd_index_i == 4'(BitsWord),
+      valid:     cmd_valid_i & read & ~cmd_header_i,
+      first:     cmd_index_i == '0,
+      is_signed: cmd_hi_i | (hi_q == '0),
+      sub:       sub};
+    side_q[1] <= side_q[0];
+  end
+
+  logic         bits_word;
+  logic [C-1:0] word;
+  assign word = out_q[32'(side_q[1].sub) * C +: C];
+
+  if (MuxReg == 1) begin : g_reg
+    always_ff @(posedge clk_i) begin
+      word_o         <= word;
+      bits_word      <= side_q[1].bits_word;
+      plane_valid_o  <= side_q[1].valid;
+      plane_first_o  <= side_q[1].first;
+      plane_signed_o <= side_q[1].is_signed;
+    end
+  end else begin : g_wire
+    assign word_o         = word;
+    assign bits_word      = side_q[1].bits_word;
+    assign plane_valid_o  = side_q[1].valid;
+    assign plane_first_o  = side_q[1].first;
+    assign plane_signed_o = side_q[1].is_signed;
+  end
+
+  assign bits = word_o[BitsAt +: 4];
+  always_ff @(posedge clk_i) begin
+    if (bits_word) begin
+      hi_q <= (bits < 4'd6) ? 3'd0 : (bits > 4'd8) ? 3'd4 : 3'(bits - 4'd4);
+      lo_q <= (bits < 4'd6) ? bits[2:0] : 3'd4;
+    end
+    if (rst_i || clear_i) begin
+      hi_q <= '0;
+      lo_q <= '0;
+    end
+  end
+  assign planes_hi_o = hi_q;
+  assign planes_lo_o = lo_q;
+endmodule

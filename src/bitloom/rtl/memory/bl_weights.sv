@@ -1,0 +1,172 @@
+// Weights: WP DDR readers and ports, M ring lanes and the engine that reads them.
+//   start_i[w]  port w reads beats_i beats from addr_i (a WEIGHTS command)
+//   flush_i     at the start of a run: aborts the readers, empties rings and engine
+//   clear_i     zeroes the beat counter
+//   vec_*, step_*, wait_ddr_o: see control/bl_weight_engine.sv
+//   clear_digits_o, plane_*_o, hdr_*_o come exactly WeightLatency cycles after the decision: a plane decided in the cycle of
+//   step_take_i arrives together with a swap delayed by WeightLatency
+// Latency: command register, memory, output register, word multiplexer (with its own register from WeightLatency = 4 on).
+// Resource: M lanes of RingWords·C bits of block RAM, WP readers (4 BRAM36 each), M·C multiplexers of 128/C inputs.
+module bl_weights #(
+  parameter int unsigned C             = 8,
+  parameter int unsigned M             = 8,
+  parameter int unsigned WP            = 1,
+  parameter int unsigned RingWords     = 512,
+  parameter int unsigned WeightLatency = 3
+) (
+  input  logic                 clk_i,
+  input  logic                 rst_i,
+  input  logic                 clear_i,
+  input  logic                 flush_i,
+  output logic                 busy_o,
+  output logic                 error_o,
+  input  logic [WP-1:0]        start_i,
+  input  logic [63:0]          addr_i,
+  input  logic [31:0]          beats_i,
+  output logic                 beat_o,
+  output logic [31:0]          beats_o,
+  input  logic                 vec_valid_i,
+  output logic                 vec_ready_o,
+  input  logic [19:0]          vec_steps_i,
+  input  logic [15:0]          vec_tiles_i,
+  input  logic [1:0]           vec_ptag_i,
+  output logic                 step_ready_o,
+  input  logic                 step_take_i,
+  output logic                 two_pass_o,
+  output logic                 pass_hi_o,
+  output logic [1:0]           step_ptag_o,
+  output logic                 step_last_o,
+  output logic                 wait_ddr_o,
+  output logic                 clear_digits_o,
+  output logic [M-1:0]         plane_valid_o,
+  output logic [M-1:0]         plane_first_o,
+  output logic [M-1:0]         plane_signed_o,
+  output logic [M-1:0][C-1:0]  plane_o,
+  output logic                 hdr_valid_o,
+  output logic [3:0]           hdr_index_o,
+  output logic [1:0]           hdr_ptag_o,
+  output logic [M-1:0][C-1:0]  hdr_o,
+  output logic [WP-1:0]        m_arid_o,
+  output logic [WP-1:0][63:0]  m_araddr_o,
+  output logic [WP-1:0][7:0]   m_arlen_o,
+  output logic [WP-1:0][2:0]   m_arsize_o,
+  output logic [WP-1:0][1:0]   m_arburst_o,
+  output logic [WP-1:0]        m_arvalid_o,
+  input  logic [WP-1:0]        m_arready_i,
+  input  logic [WP-1:0]        m_rid_i,
+  input  logic [WP-1:0][127:0] m_rdata_i,
+  input  logic [WP-1:0][1:0]   m_rresp_i,
+  input  logic [WP-1:0]        m_rlast_i,
+  input  logic [WP-1:0]        m_rvalid_i,
+  output logic [WP-1:0]        m_rready_o
+);
+  localparam int unsigned Lanes    = M / WP;
+  localparam int unsigned MuxReg   = (WeightLatency >= 4) ? 1 : 0;
+  localparam int unsigned CmdRegs  = WeightLatency - 2 - MuxReg;
+  localparam int unsigned HdrWords = (C >= 64) ? 1 : 64 / C;
+
+  if (WeightLatency < 3 || WP == 0 || M % WP != 0) begin : g_bad
+    $fatal(1, "%m: WeightLatency = %0d, M = %0d, WP = %0d; legal: WeightLatency >= 3, WP divides M", WeightLatency, M, WP);
+  end
+
+  // ---- ports and lanes ----
+  logic [M-1:0]         lane_valid, lane_ready, enough;
+  logic [WP-1:0][127:0] lane_beat;
+  logic [M-1:0][2:0]    planes_hi, planes_lo;
+  logic                 rsv;
+  logic [1:0]           rsv_next;
+  logic [WP-1:0]        busy, error, beat;
+
+  for (genvar w = 0; w < WP; w++) begin : g_port
+    logic [127:0] data;
+    logic         valid, ready, last;
+    bl_axi_reader u_reader (
+      .clk_i, .rst_i, .start_i(start_i[w]), .addr_i, .beats_i, .flush_i,
+      .busy_o(busy[w]), .error_o(error[w]), .beat_o(beat[w]),
+      .data_o(data), .valid_o(valid), .ready_i(ready), .last_o(last),
+      .m_arid_o(m_arid_o[w]), .m_araddr_o(m_araddr_o[w]), .m_arlen_o(m_arlen_o[w]), .m_arsize_o(m_arsize_o[w]),
+      .m_arburst_o(m_arburst_o[w]), .m_arvalid_o(m_arvalid_o[w]), .m_arready_i(m_arready_i[w]),
+      .m_rid_i(m_rid_i[w]), .m_rdata_i(m_rdata_i[w]), .m_rresp_i(m_rresp_i[w]), .m_rlast_i(m_rlast_i[w]),
+      .m_rvalid_i(m_rvalid_i[w]), .m_rready_o(m_rready_o[w])
+    );
+    bl_weight_port #(.Lanes(Lanes)) u_port (
+      .clk_i, .rst_i, .clear_i(flush_i), .data_i(data), .valid_i(valid), .ready_o(ready),
+      .lane_valid_o(lane_valid[w*Lanes +: Lanes]), .lane_ready_i(lane_ready[w*Lanes +: Lanes]), .beat_o(lane_beat[w])
+    );
+    logic unused_last;
+    assign unused_last = last;
+  end
+
+  assign busy_o  = |busy;
+  assign error_o = |error;
+  assign beat_o  = |beat;
+  always_ff @(posedge clk_i) begin
+    beats_o <= beats_o + 32'($countones(beat));
+    if (rst_i || clear_i) beats_o <= '0;
+  end
+
+  // ---- decisions, and their way to the lanes ----
+  typedef struct packed {
+    logic       valid;
+    logic       header;
+    logic [3:0] index;
+    logic       hi;
+    logic       free;
+    logic       rewind;
+  } read_t;
+  typedef struct packed {
+    logic       clear;
+    logic       header;
+    logic [3:0] index;
+    logic [1:0] ptag;
+  } side_t;
+  read_t  cmd;
+  read_t  cmd_q [CmdRegs];
+  side_t side;
+  side_t side_q [WeightLatency];
+  logic  planes_valid_q;
+
+  always_ff @(posedge clk_i) begin
+    cmd_q[0]  <= cmd;
+    side_q[0] <= side;
+    for (int i = 1; i < int'(CmdRegs); i++) cmd_q[i] <= cmd_q[i-1];
+    for (int i = 1; i < int'(WeightLatency); i++) side_q[i] <= side_q[i-1];
+    planes_valid_q <= hdr_valid_o && hdr_index_o == 4'(HdrWords - 1);
+    if (rst_i || flush_i) begin
+      for (int i = 0; i < int'(CmdRegs); i++) cmd_q[i] <= '0;
+      for (int i = 0; i < int'(WeightLatency); i++) side_q[i] <= '0;
+      planes_valid_q <= 1'b0;
+    end
+  end
+
+  assign side.header    = cmd.header;
+  assign side.index     = cmd.index;
+  assign clear_digits_o = side_q[WeightLatency-1].clear;
+  assign hdr_valid_o    = side_q[WeightLatency-1].header;
+  assign hdr_index_o    = side_q[WeightLatency-1].index;
+  assign hdr_ptag_o     = side_q[WeightLatency-1].ptag;
+  assign hdr_o          = plane_o;
+
+  bl_weight_engine #(.C(C), .M(M)) u_engine (
+    .clk_i, .rst_i, .clear_i(flush_i),
+    .vec_valid_i, .vec_ready_o, .vec_steps_i, .vec_tiles_i, .vec_ptag_i,
+    .step_ready_o, .step_take_i, .two_pass_o, .pass_hi_o, .step_ptag_o, .step_last_o, .wait_ddr_o,
+    .rsv_o(rsv), .rsv_next_o(rsv_next), .lanes_enough_i(enough), .planes_valid_i(planes_valid_q),
+    .lanes_planes_hi_i(planes_hi), .lanes_planes_lo_i(planes_lo),
+    .cmd_valid_o(cmd.valid), .cmd_header_o(cmd.header), .cmd_index_o(cmd.index), .cmd_hi_o(cmd.hi),
+    .cmd_release_o(cmd.free), .cmd_rewind_o(cmd.rewind), .clear_digits_o(side.clear), .hdr_ptag_o(side.ptag)
+  );
+
+  for (genvar l = 0; l < M; l++) begin : g_lane
+    bl_weight_lane #(.C(C), .RingWords(RingWords), .MuxReg(MuxReg)) u_lane (
+      .clk_i, .rst_i, .clear_i(flush_i),
+      .wr_valid_i(lane_valid[l]), .wr_ready_o(lane_ready[l]), .wr_data_i(lane_beat[l/Lanes]),
+      .rsv_i(rsv), .rsv_next_i(rsv_next), .enough_o(enough[l]),
+      .cmd_valid_i(cmd_q[CmdRegs-1].valid), .cmd_header_i(cmd_q[CmdRegs-1].header),
+      .cmd_index_i(cmd_q[CmdRegs-1].index), .cmd_hi_i(cmd_q[CmdRegs-1].hi),
+      .cmd_release_i(cmd_q[CmdRegs-1].free), .cmd_rewind_i(cmd_q[CmdRegs-1].rewind),
+      .planes_hi_o(planes_hi[l]), .planes_lo_o(planes_lo[l]), .word_o(plane_o[l]),
+      .plane_valid_o(plane_valid_o[l]), .plane_first_o(plane_first_o[l]), .plane_signed_o(plane_signed_o[l])
+    );
+  end
+endmodule
