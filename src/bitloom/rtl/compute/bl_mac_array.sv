@@ -24,7 +24,7 @@ module bl_mac_array #(
 `ifdef BITLOOM_FAST
   localparam int unsigned Levels = (C <= 3) ? 1 : (C <= 9) ? 2 : (C <= 27) ? 3 : (C <= 81) ? 4 : 5;
   localparam int unsigned NB    = (P + 2) / 3;      // 64-bit words that hold P activations, 21 bits apart
-  localparam int unsigned Depth = Levels + 4;       // a ring of results instead of shift registers
+  localparam int unsigned Depth = Levels + 3;       // a ring of results instead of shift registers
   localparam int unsigned PtrW  = $clog2(Depth);
   localparam longint      Half  = (64'sd1 << 20) | (64'sd1 << 41) | (64'sd1 << 62);
 
@@ -32,6 +32,7 @@ module bl_mac_array #(
   longint          weight [M*C];
   longint          pack [NB*C];
   longint          result [Depth*NB*M];
+  longint          out_d [NB*M];
   longint          out_q [NB*M];
   logic [PtrW-1:0] ptr_q;
 
@@ -48,7 +49,8 @@ module bl_mac_array #(
         end
       end
     end
-    for (int i = 0; i < int'(NB*M); i++) out_q[i] = result[int'(ptr_q)*int'(NB*M) + i];
+    for (int i = 0; i < int'(NB*M); i++) out_d[i] = result[int'(ptr_q)*int'(NB*M) + i];
+    out_q <= out_d;  // the only value that another process reads
     for (int b = 0; b < int'(NB); b++) begin
       for (int m = 0; m < int'(M); m++) begin
         automatic longint sum = Half;
