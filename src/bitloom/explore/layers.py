@@ -171,8 +171,8 @@ def network(graph: QuantGraph) -> Network:
         macs = int(np.prod(node.weight.shape[1:])) * oc * oh * ow if isinstance(node, QConv) else 0
         layers.append(
             Layer(
-                node.name, isinstance(node, QConv), source, out, kernel, stride, node.padding, node.residual is not None,
-                bits, macs, tuple(reads), folded,
+                node.name, isinstance(node, QConv), source, out, kernel, stride, node.padding,
+                node.residual is not None, bits, macs, tuple(reads), folded,
             )
         )  # fmt: skip
     return Network(graph.name, tuple(layers), tensors, graph.input, graph.output, alias)

@@ -31,9 +31,9 @@ class Shape:
 class Nest:
     """Loop bounds of one command. All counts exact.
 
-    groups: groups of P positions.  steps: taps × chunks.  rounds: drain subsets over all groups (>= 1 a written group).
-    empty: groups of which nothing is written.  out_chunks: (V,) output chunks of each vector.  lo, hi: (V,) planes of the
-    low (or only) and the high pass, hi = 0 for one pass.  lane_words: (V, M) words of the weight stream, header included.
+    groups: groups of P positions.  steps: taps × chunks.  rounds: drain subsets over all groups, 1 or more each.
+    empty: groups of which nothing is written.  out_chunks: (V,) output chunks of each vector.  lo, hi: (V,) planes of
+    the low (or only) and the high pass, hi = 0 for one pass.  lane_words: (V, M) words of the stream with headers.
     load_bytes: bytes of the input image that LOAD reads for this command.
     """
 
@@ -172,9 +172,9 @@ def nest(layer: Layer, shape: Shape, tap_entries: int, out_rows: int | None = No
             np.zeros((1, m), np.int64), load_bytes,
         )  # fmt: skip
     vectors = -(-layer.bits.size // m)
-    bits = np.zeros(vectors * m, np.int64)
-    bits[: layer.bits.size] = layer.bits
-    bits = bits.reshape(vectors, m)
+    lanes = np.zeros(vectors * m, np.int64)
+    lanes[: layer.bits.size] = layer.bits
+    bits = lanes.reshape(vectors, m)
     lo = np.where(bits >= 6, 4, bits).max(axis=1)
     hi = np.where(bits >= 6, bits - 4, 0).max(axis=1)
     done = np.arange(vectors) * (m // c)

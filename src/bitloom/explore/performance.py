@@ -9,10 +9,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 
 from bitloom.errors import TargetError
-from bitloom.explore.layers import Network
+from bitloom.explore.layers import IntArray, Network
 from bitloom.explore.loops import BEAT_BYTES, Shape
 from bitloom.explore.residency import Stripes, plan_stripes
 from bitloom.explore.schedule import Tiling, Workload, tiling, workload
@@ -99,10 +98,10 @@ class Performance:
 
 @dataclass(frozen=True, eq=False)
 class Trace:
-    """Results of `simulate`. total: (W, K) cycles, inf where the ring is too small. parts: per command of variant (0, 0)."""
+    """Results of `simulate`. total: (W, K) cycles, inf where the ring is too small. parts: by command, of variant 0."""
 
     total: FloatArray
-    parts: npt.NDArray[np.float64] | None
+    parts: IntArray | None
 
 
 def simulate(
@@ -130,7 +129,7 @@ def simulate(
     fits = np.array([rooms[r] is not None for r, _ in rings])
     which = np.arange(nw)
     has_words = load.stream.lane_words[:, 0] > 0
-    begin = np.array([(1 + ports) * timing.plain_command for _, ports in rings], dtype=np.float64)
+    begin = np.array([(1 + ports) * timing.fetch for _, ports in rings], dtype=np.float64)
     array = np.repeat(begin[:, None], nk, axis=1)
     arrive = array + latency  # the ports start with their commands; the last of them counts
     released = np.zeros((2, nv, nw, nk))  # begin and end of each vector's release
@@ -144,10 +143,10 @@ def simulate(
         last_vector = v == nv - 1 or load.command_of[v + 1] != c
         opened = array
         if first_vector:
-            start = timing.start(shape.pixels, n.taps)
+            start = timing.start(shape.pixels)
             if n.load_bytes:
-                load_end = array + timing.plain_command + timing.dma_start + latency + n.load_bytes / dma
-                start += timing.plain_command
+                load_end = array + timing.fetch + timing.dma_start + latency + n.load_bytes / dma
+                start += timing.fetch
             array = array + start + tiles.fill[:, v]
             drained, before = array, np.zeros((nw, nk))
         work, head, tail = tiles.work[:, v], tiles.first[:, v], tiles.last[:, v]
@@ -178,17 +177,16 @@ def simulate(
         before = np.broadcast_to(tiles.drain_last[:, v], done.shape)
         closed = done
         if last_vector:
-            closed = np.maximum(done, drained) + timing.flush
+            closed = np.maximum(done, drained) + timing.drain
         if parts is not None:
             issue = n.groups * n.steps * int(n.passes[v - first_of[c]])
-            fill, over = int(tiles.fill[0, v]), (drained - done)[0, 0] if last_vector else 0.0
+            fill, over = int(tiles.fill[0, v]), max(0.0, (drained - done)[0, 0]) if last_vector else 0.0
+            shown = min(over, float(tiles.drain_last[0, v]))  # the rest of it is pipeline latency
             weights, planes, late = (fed - smooth)[0, 0], work[0] + fill - issue, (ready - fed)[0, 0]
-            control = (array - opened)[0, 0] - fill + (timing.flush if last_vector else 0)
-            parts[c] += np.array(
-                [issue, weights, planes, (done - ready)[0, 0] + max(0.0, over), late, control], dtype=np.int64
-            )
+            control = (array - opened)[0, 0] - fill + (timing.drain if last_vector else 0) + over - shown
+            parts[c] += np.array([issue, weights, planes, (done - ready)[0, 0] + shown, late, control], dtype=np.int64)
         array = closed
-    total = array + store_cycles(load, timing, device) + timing.plain_command + timing.finish
+    total = array + store_cycles(load, timing, device) + timing.fetch + timing.finish
     return Trace(np.where(fits[:, None], total, np.inf), parts)
 
 
@@ -198,7 +196,7 @@ def store_cycles(load: Workload, timing: Timing, device: Device) -> int:
     words = out.chunks(load.shape.channels) * out.height * out.width
     beats = words * max(1, load.shape.channels // BEAT_BYTES)
     per_beat = max(1.0, BEAT_BYTES * 8 / device.ddr_port_bits)
-    return int(timing.plain_command + timing.dma_start + timing.latency(device.clock_mhz) + np.ceil(beats * per_beat))
+    return int(timing.fetch + timing.dma_start + timing.latency(device.clock_mhz) + np.ceil(beats * per_beat))
 
 
 def shape_of(arch: ArchConfig) -> Shape:
@@ -230,6 +228,6 @@ def performance(network: Network, arch: ArchConfig, device: Device, timing: Timi
             LayerCycles(layer.name, layer.conv, causes, ideal, layer.macs, tile, len(mine), int(weight), commands)
         )
     store = store_cycles(load, timing, device)
-    control = (1 + arch.weight_ports) * timing.plain_command + timing.plain_command + timing.finish
+    control = (1 + arch.weight_ports) * timing.fetch + timing.fetch + timing.finish
     frame = (0, 0, 0, 0, store, control)
     return Performance(network.name, arch, device.name, device.clock_mhz, tuple(layers), frame, stripes)

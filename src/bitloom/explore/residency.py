@@ -100,6 +100,6 @@ def plan_stripes(network: Network, shape: Shape, act_rows: int) -> Stripes:
                 return Stripes(layers, count, rows)
     need = live_rows(network, shape)
     raise TargetError(
-        f"{network.name}: needs {need} activation rows at once, act_rows = {act_rows}, and no striping of its first layers "
-        f"fits; use more rows, more pixels or a smaller image"
+        f"{network.name}: needs {need} activation rows at once, act_rows = {act_rows}, and no striping of its "
+        "first layers fits; use more rows, more pixels or a smaller image"
     )

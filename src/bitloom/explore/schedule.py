@@ -111,7 +111,7 @@ def _drain_cycles(nest: Nest, slices: IntArray, chunks: IntArray) -> IntArray:
 def choose_tiles(
     nest: Nest, acc_groups: npt.NDArray[np.int64], slices: npt.NDArray[np.int64], timing: Timing
 ) -> IntArray:
-    """(T options, DC options) groups per tile that minimise the command's unstalled cycles; exact, ties to larger tiles."""
+    """(T options, DC options) groups per tile of the least unstalled cycles; exact, ties to larger tiles."""
     most = int(min(MAX_GROUPS, nest.groups, int(acc_groups.max())))
     tile = np.arange(1, most + 1)
     kinds, count = np.unique(np.stack([nest.lo, nest.hi, nest.out_chunks]), axis=1, return_counts=True)

@@ -23,7 +23,7 @@ def tag_overhead(lanes_per_port: int) -> float:
 
 @dataclass(frozen=True, eq=False)
 class Stream:
-    """Weights of all vectors in program order. lane_words: (V, M); header and first-step words as a share of a vector."""
+    """Weights of all vectors in program order. lane_words: (V, M); start_share: header and first step of a vector."""
 
     channels: int
     lane_words: IntArray
@@ -32,7 +32,7 @@ class Stream:
     @property
     def data_beats(self) -> FloatArray:
         """(V,) beats of 16 bytes, without tags."""
-        return self.lane_words.sum(axis=1) * self.channels / 128.0
+        return np.asarray(self.lane_words.sum(axis=1) * self.channels / 128.0, dtype=np.float64)
 
     def beat_cycles(self, ports: int, bytes_per_cycle: float, port_bytes: float) -> FloatArray:
         """(V,) cycles that DDR takes for each vector: the shared bandwidth or the busiest port, tags included."""

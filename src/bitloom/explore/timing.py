@@ -8,43 +8,40 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Timing:
-    """Cycles unless said otherwise. Structural values come from the RTL named; the rest is to be calibrated against it.
+    """Cycles unless said otherwise. Read off the RTL named, before any comparison with a simulation.
 
-    launch: Next, Fetch, Launch, engine start (bl_sequencer), Prime after the coordinates' set-up of P + 1 (bl_coords).
-    command_beats: cycles per beat of a command (6 + taps) that the command fetch adds in front of a command.
-    read: bl_reader.  accumulate: bl_mac_array and bl_accum from activations to written sums.
-    drain: bl_drain from the accumulators to the written code.  finish: END and done.
-    ddr_efficiency: delivered share of the peak (refresh, turnarounds); 0.85 is the mark of the speed goals.
-    ddr_latency_ns: first beat of a read.  dma_start: LOAD or STORE command to its first request.
+    launch: Next, Fetch, Launch, start register, Prime (bl_sequencer, bl_issue), besides P + 1 of bl_coords.
+    fetch: a command without an engine in a row of such: six beats, check and hold (bl_cmd_fetch); the taps of the
+    command behind a running one are fetched meanwhile.
+    learn: from the last header word to the first plane: lane read, plane counts, their maxima (bl_weight_engine).
+    read: bl_reader.  accumulate: bl_mac_array without its tree, bl_accum, job queue.
+    drain: from the last drained group to the written code (bl_drain, RequantLatency = 8).  finish: flush state, END.
+    ddr_efficiency: delivered share of the peak (refresh, turnarounds).  ddr_latency_ns: first beat of a read.
+    dma_start: LOAD or STORE command to its first request.
     """
 
     launch: int = 6
-    command_beats: int = 1
+    fetch: int = 8
+    learn: int = 8
     read: int = 4
-    accumulate: int = 12
-    drain: int = 12
+    accumulate: int = 10
+    drain: int = 13
     finish: int = 4
     ddr_efficiency: float = 0.85
     ddr_latency_ns: float = 150.0
     dma_start: int = 8
 
-    def start(self, pixels: int, taps: int) -> int:
+    def start(self, pixels: int) -> int:
         """Control cycles in front of a CONV or POOL command."""
-        return self.launch + pixels + 1 + self.command_beats * (6 + taps)
+        return self.launch + pixels + 1
 
-    @property
-    def plain_command(self) -> int:
-        """Control cycles of a command without an engine (BEGIN, WEIGHTS, LOAD, STORE, END)."""
-        return self.launch + 6 * self.command_beats
+    def lag(self, channels: int) -> int:
+        """From issuing a group's last step to draining it; the adder tree has ceil(log3 C) levels."""
+        return self.read + self.accumulate + math.ceil(math.log(channels, 3) - 1e-9)
 
     def latency(self, clock_mhz: float) -> int:
         """Cycles from a DDR request to its first beat."""
         return math.ceil(self.ddr_latency_ns * clock_mhz / 1e3)
-
-    @property
-    def flush(self) -> int:
-        """Control cycles behind the last issue: pipelines run empty."""
-        return self.read + self.accumulate + self.drain
 
 
 #: The uncalibrated model.
