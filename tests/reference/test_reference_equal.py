@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from bitloom.errors import DataError
 from bitloom.quantize.qgraph import QConcat, QConv, QPool, QTensor, QuantGraph, Requant
-from bitloom.reference.fast import conv_accumulate, quantize_input, run_fast
+from bitloom.reference.fast import exact_convolution, quantize_input, run_fast
 from bitloom.reference.naive import run_naive
 
 
@@ -88,14 +88,14 @@ def test_largest_sums_are_exact() -> None:
     weight[1, ::2] = -127
     weight[1, 0, 0, 0] = -126
     x = np.full((1, 512, 3, 3), 127, np.int8)
-    acc = conv_accumulate(x, weight, (1, 1), (0, 0, 0, 0), 0)
+    acc = exact_convolution(weight, (1, 1), (0, 0, 0, 0), 0)(x)
     assert acc.flatten().tolist() == [4608 * 127 * 127, 127]
 
 
 def test_a_kernel_beyond_one_exact_run() -> None:
     weight = np.full((1, 1, 40, 40), 127, np.int8)
     x = np.full((1, 1, 40, 40), -127, np.int8)
-    assert conv_accumulate(x, weight, (1, 1), (0, 0, 0, 0), 0).item() == -1600 * 127 * 127
+    assert exact_convolution(weight, (1, 1), (0, 0, 0, 0), 0)(x).item() == -1600 * 127 * 127
 
 
 def _tiny() -> QuantGraph:

@@ -1,6 +1,9 @@
-"""The fake-quantized PyTorch model of an integer network: the same scales and codes, but float arithmetic.
+"""The fake-quantized PyTorch model of an integer network: the same scales and codes, but float64 arithmetic on reals.
 
-It differs from the integers only where a value lies within float and multiplier rounding of a tie between two codes.
+Weights and activations are dequantized; convolution, sum and residual are rounded to the 12 fractional bits of the
+requantizer and then to codes. So it differs from the integers only where a pre-shift truncates or where float rounding
+meets a tie. (Without the 12 bits one value in ten thousand rounds differently, and a deep network amplifies that until
+one logit in ten differs by a code.)
 """
 
 from __future__ import annotations
@@ -12,12 +15,12 @@ from torch import Tensor, nn
 
 from bitloom.graph.execute import pad2d
 from bitloom.quantize.observe import ActivationQuantizer
-from bitloom.quantize.qgraph import QConcat, QConv, QPool, QTensor, QuantGraph
+from bitloom.quantize.qgraph import FRACTION_BITS, QConcat, QConv, QPool, QTensor, QuantGraph
 from bitloom.quantize.stream import fake_quantize
 
 
 class FakeQuantized(nn.Module):
-    """forward(images float (N, C, H, W)) -> logits float (N, classes); `tensors` returns every tensor, (N, C, H, W)."""
+    """forward(images float (N, C, H, W)) -> logits float64 (N, classes); `tensors` gives all, (N, C, H, W)."""
 
     def __init__(self, qgraph: QuantGraph) -> None:
         super().__init__()
@@ -33,25 +36,24 @@ class FakeQuantized(nn.Module):
         return self.tensors(images)[self.qgraph.output].flatten(1)
 
     def tensors(self, images: Tensor) -> dict[str, Tensor]:
-        """Every tensor by name, as reals on its levels."""
-        maps = {self.qgraph.input: self._quantize(images, self.qgraph.input)}
+        """Every tensor by name, float64 reals on its levels."""
+        source = self.qgraph.tensors[self.qgraph.input]
+        quantizer = ActivationQuantizer(source.scale, source.zero_point)
+        maps = {self.qgraph.input: fake_quantize(images.double(), quantizer)}
         with torch.no_grad():
             for index, node in enumerate(self.qgraph.nodes):
                 if isinstance(node, QConcat):
                     maps[node.output] = torch.cat([maps[x] for x in node.inputs], dim=1)
                     continue
                 y = self._conv(index, node, maps) if isinstance(node, QConv) else self._pool(node, maps)
-                if node.residual is not None:
-                    y = y + maps[node.residual]
                 target = self.qgraph.tensors[node.output]
-                low = (node.requant.lo - target.zero_point) * target.scale
-                high = (node.requant.hi - target.zero_point) * target.scale
-                maps[node.output] = self._quantize(y.clamp(low, high), node.output)
+                fine = _fixed(y, target)
+                if node.residual is not None:
+                    fine = fine + _fixed(maps[node.residual], target)
+                codes = torch.floor(fine / 2**FRACTION_BITS + 0.5) + target.zero_point
+                codes = codes.clamp(node.requant.lo, node.requant.hi)
+                maps[node.output] = (codes - target.zero_point) * target.scale
         return maps
-
-    def _quantize(self, x: Tensor, name: str) -> Tensor:
-        tensor = self.qgraph.tensors[name]
-        return fake_quantize(x, ActivationQuantizer(tensor.scale, tensor.zero_point))
 
     def _conv(self, index: int, node: QConv, maps: dict[str, Tensor]) -> Tensor:
         x = pad2d(maps[node.input], node.padding, 0.0)
@@ -66,9 +68,14 @@ class FakeQuantized(nn.Module):
         return F.avg_pool2d(pad2d(x, node.padding, 0.0), node.kernel, node.stride)
 
 
+def _fixed(x: Tensor, target: QTensor) -> Tensor:
+    """x in codes of the target with 12 fractional bits, as whole numbers."""
+    return torch.floor(x * (2**FRACTION_BITS / target.scale) + 0.5)
+
+
 def dequantized(node: QConv, source: QTensor) -> tuple[Tensor, Tensor]:
-    """Real weight (Cout, Cin, KH, KW) and bias (Cout,) float32 of an integer layer, the zero point taken out again."""
+    """Real weight (Cout, Cin, KH, KW) and bias (Cout,) float64 of an integer layer, the zero point taken out again."""
     sums = node.weight.reshape(node.weight.shape[0], -1).sum(axis=1, dtype=np.int64)
     bias = (node.bias.astype(np.int64) + source.zero_point * sums) * source.scale * node.weight_scale
     weight = node.weight * node.weight_scale[:, None, None, None]
-    return torch.from_numpy(weight.astype(np.float32)), torch.from_numpy(bias.astype(np.float32))
+    return torch.from_numpy(weight), torch.from_numpy(bias)

@@ -18,7 +18,7 @@ from bitloom.quantize.observe import Calibration
 from bitloom.quantize.qgraph import Int8Array, QConcat, QConv, QNode, QTensor, QuantGraph
 from bitloom.quantize.rounding import RoundedLayer, Rounding, round_layer
 from bitloom.quantize.statistics import round_network
-from bitloom.reference.fast import conv_accumulate, quantize_input, run_node
+from bitloom.reference.fast import exact_convolution, quantize_input, run_node
 
 
 @dataclass(frozen=True)
@@ -132,8 +132,8 @@ class _Runner:
     def accumulate(self, step: ConvStep, weight: Int8Array) -> npt.NDArray[np.int32]:
         """Sums without bias, (N, Cout, OH, OW)."""
         x, pad = self.live[step.input], self.tensors[step.input].zero_point
-        parts = [conv_accumulate(x[i : i + 4], weight, step.stride, step.padding, pad) for i in range(0, len(x), 4)]
-        return np.concatenate(parts)
+        convolve = exact_convolution(weight, step.stride, step.padding, pad)
+        return np.concatenate([convolve(x[i : i + 1]) for i in range(len(x))])
 
     def finish(self, node: QConv, acc: npt.NDArray[np.int32] | None) -> None:
         """Codes of a layer from its sums (None: computed again, the weights changed)."""

@@ -6,7 +6,7 @@ input channels are split into runs with sum|w| <= 2^24 / 127 per output channel,
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 
 import numpy as np
 import torch
@@ -73,30 +73,42 @@ def run_fast(qgraph: QuantGraph, codes: Int8Array, keep: Collection[str] | None 
 
 def run_node(node: QConv | QPool, x: Int8Array, zero_point: int, residual: Int8Array | None) -> Int8Array:
     """Output codes (N, Cout, OH, OW) of one layer, image by image to bound the memory."""
+    if isinstance(node, QConv):
+        convolve = exact_convolution(node.weight, node.stride, node.padding, zero_point)
     outputs = []
     for i in range(x.shape[0]):
         image = x[i : i + 1]
         if isinstance(node, QConv):
-            acc = conv_accumulate(image, node.weight, node.stride, node.padding, zero_point) + node.bias[:, None, None]
+            acc = convolve(image) + node.bias[:, None, None]
         else:
             acc = pool_accumulate(node, image, zero_point) + node.bias
         outputs.append(requantize(acc, node.requant, None if residual is None else residual[i : i + 1]))
     return np.concatenate(outputs, axis=0)
 
 
-def conv_accumulate(x: Int8Array, weight: Int8Array, stride: tuple[int, int], padding: Pads, pad: int) -> Int32Array:
-    """Exact sum of w·a without bias: x (N, Cin, H, W), weight (Cout, Cin, KH, KW); int32 (N, Cout, OH, OW)."""
-    exact = torch.float32 if weight.shape[2] * weight.shape[3] * 127 <= EXACT_SUM else torch.float64  # huge maps
-    image = pad2d(torch.from_numpy(x).to(exact), padding, float(pad))
-    kernel = torch.from_numpy(np.ascontiguousarray(weight)).to(exact)
-    if exact is torch.float64:
-        return np.asarray(F.conv2d(image, kernel, stride=stride).to(torch.int32).numpy())
-    total: Tensor | None = None
-    for begin, end in _exact_runs(weight):
-        part = F.conv2d(image[:, begin:end], kernel[:, begin:end], stride=stride).to(torch.int32)
-        total = part if total is None else total + part
-    assert total is not None
-    return np.asarray(total.numpy())
+def exact_convolution(
+    weight: Int8Array, stride: tuple[int, int], padding: Pads, pad: int
+) -> Callable[[Int8Array], Int32Array]:
+    """The exact sum of w·a without bias as a function of x (N, Cin, H, W) int8, giving int32 (N, Cout, OH, OW).
+
+    weight: (Cout, Cin, KH, KW); pixels outside read the code `pad`.
+    """
+    single = weight.shape[2] * weight.shape[3] * 127 <= EXACT_SUM  # else a huge map: float64 needs no runs
+    dtype = torch.float32 if single else torch.float64
+    kernel = torch.from_numpy(np.ascontiguousarray(weight)).to(dtype)
+    runs = _exact_runs(weight) if single else [(0, weight.shape[1])]
+    kernels = [kernel[:, begin:end].contiguous() for begin, end in runs]
+
+    def convolve(x: Int8Array) -> Int32Array:
+        image = pad2d(torch.from_numpy(x).to(dtype), padding, float(pad))
+        total: Tensor | None = None
+        for (begin, end), part in zip(runs, kernels, strict=True):
+            sums = F.conv2d(image[:, begin:end], part, stride=stride).to(torch.int32)
+            total = sums if total is None else total + sums
+        assert total is not None
+        return np.asarray(total.numpy())
+
+    return convolve
 
 
 def _exact_runs(weight: Int8Array) -> list[tuple[int, int]]:
