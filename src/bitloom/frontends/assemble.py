@@ -12,7 +12,7 @@ from math import prod
 
 import numpy as np
 
-from bitloom.frontends.draft import Affine, Draft, DraftLayer, Reshape, Select, Unknown
+from bitloom.frontends.draft import Affine, Behind, Draft, DraftLayer, Reshape, Select, Unknown
 from bitloom.frontends.findings import Finding, Severity, raise_unsupported
 from bitloom.graph.fold import fold_affine
 from bitloom.graph.ir import AvgPool, Conv, Flatten, Graph, Linear, MaxPool, Node, Op, Pads, Relu, Shape
@@ -25,18 +25,27 @@ def assemble(draft: Draft, output: str) -> Graph:
 
     Raises UnsupportedLayerError with every unsupported layer in its text, GraphError and WeightsError as `verify` does.
     """
-    work = _Assembly(draft.name, Counter(x for layer in _reachable(draft, output) for x in layer.inputs))
+    graph, findings = resolve(draft, output)
+    raise_unsupported(draft.name, findings)
+    if graph is None:
+        raise AssertionError("a draft without findings makes a graph")
+    return graph
+
+
+def resolve(draft: Draft, output: str) -> tuple[Graph | None, tuple[Finding, ...]]:
+    """As `assemble`, but returns the unsupported layers, and then no graph, instead of raising for them."""
+    layers = _reachable(draft, output)
+    work = _Assembly(Counter(x for layer in layers for x in layer.inputs))
     work.uses[output] += 1
-    for layer in _reachable(draft, output):
+    for layer in layers:
         work.values[layer.name] = work.place(layer)
     last = work.values[output]
     final = None if last is None else work.settle(output, last)
-    raise_unsupported(draft.name, work.findings)
-    if final is None:
-        raise AssertionError("a graph without findings has an output")
+    if final is None or work.findings:
+        return None, tuple(work.findings)
     graph = Graph(draft.name, tuple(work.nodes.values()), final)
     verify(graph)
-    return graph
+    return graph, ()
 
 
 def _reachable(draft: Draft, output: str) -> list[DraftLayer]:
@@ -58,7 +67,6 @@ class _Value:
 
 @dataclass
 class _Assembly:
-    name: str
     uses: Counter[str]
     nodes: dict[str, Node] = field(default_factory=dict)
     shapes: dict[str, Shape] = field(default_factory=dict)
@@ -72,7 +80,7 @@ class _Assembly:
             return None
         given = [self.values[x] for x in layer.inputs]
         xs = [x for x in given if x is not None]
-        if len(xs) != len(given):
+        if len(xs) != len(given) or isinstance(layer.op, Behind):
             return None
         match layer.op:
             case Affine():

@@ -1,6 +1,6 @@
 """The draft: what a front end read, before anything is folded.
 
-A draft layer is an operation of the graph, or one of the four forms below that `bitloom.frontends.assemble` folds away:
+A draft layer is an operation of the graph, or one of the forms below that `bitloom.frontends.assemble` folds away:
 an affine map into the convolution before it, borders into the convolution or pool after it, and so on.
 """
 
@@ -47,7 +47,12 @@ class Unknown:
     advice: str
 
 
-DraftOp = Op | Affine | Select | Reshape | Unknown
+@dataclass(frozen=True)
+class Behind:
+    """A layer that can only be read once an unsupported layer before it is replaced; it is not reported itself."""
+
+
+DraftOp = Op | Affine | Select | Reshape | Unknown | Behind
 
 
 @dataclass(frozen=True, eq=False)
@@ -76,7 +81,7 @@ class Draft:
         while unique in self.shapes:
             count += 1
             unique = f"{name}_{count}"
-        self.shapes[unique] = shape if isinstance(op, Unknown) else self._shape(unique, op, inputs)
+        self.shapes[unique] = shape if isinstance(op, Unknown | Behind) else self._shape(unique, op, inputs)
         self.layers.append(DraftLayer(unique, op, inputs))
         return unique
 

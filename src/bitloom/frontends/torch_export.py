@@ -26,13 +26,18 @@ def from_torch(module: nn.Module, image_shape: Shape, name: str = "model") -> Gr
     The module itself is left as it is. Raises UnsupportedLayerError listing every unsupported layer, GraphError when
     the module cannot run on such an image or does not return one tensor, WeightsError on NaN or infinite weights.
     """
+    return assemble(*draft_torch(module, image_shape, name))
+
+
+def draft_torch(module: nn.Module, image_shape: Shape, name: str) -> tuple[Draft, str]:
+    """What `from_torch` reads before folding, and the name of the output; raises as it does, but for single layers."""
     shape = tuple(int(size) for size in image_shape)
     if len(shape) != 3 or min(shape) < 1:
         raise GraphError(f"image_shape {image_shape}, must be (C, H, W) of positive numbers")
     with _inference(module):
         program = _export(module, shape, name)
     draft = Draft(name)
-    return assemble(draft, _Walk(program, draft, shape, dict(module.named_modules())).run())
+    return draft, _Walk(program, draft, shape, dict(module.named_modules())).run()
 
 
 @contextmanager

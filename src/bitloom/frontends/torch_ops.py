@@ -153,8 +153,10 @@ def _add(r: Reader) -> str:
         return r.add(Add(), x, y)
     name, number = (x, y) if isinstance(x, str) else (y, x)
     constant = number if isinstance(number, Tensor) else torch.tensor(float(other))
-    channels = r.shape(r.node)[1]
-    if constant.numel() not in (1, channels) or (constant.numel() > 1 and not _per_channel(constant, r.shape(r.node))):
+    shape = r.shape(r.node)
+    channels = shape[1]
+    same = r.draft.shapes[str(name)] in (None, shape[1:])
+    if not same or (constant.numel() > 1 and (constant.numel() != channels or not _per_channel(constant, shape))):
         return r.unsupported(
             f"adds a constant of shape {tuple(constant.shape)}", "add one value per channel, as a bias"
         )

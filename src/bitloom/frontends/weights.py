@@ -53,7 +53,11 @@ def load_into(module: nn.Module, path: str | Path) -> None:
     Every key must match, `num_batches_tracked` apart. Raises WeightsError naming the first key that is missing (with
     the nearest key of the file), unexpected, of another shape, or not finite.
     """
-    given = load_state_dict(path)
+    assign_tensors(module, load_state_dict(path), path)
+
+
+def assign_tensors(module: nn.Module, given: dict[str, Tensor], path: str | Path) -> None:
+    """`load_into` with tensors that were read already; `path` is for errors only."""
     wanted = module.state_dict()
     missing = [key for key in wanted if key not in given and not key.endswith(_COUNTER)]
     unexpected = [key for key in given if key not in wanted and not key.endswith(_COUNTER)]
