@@ -89,7 +89,7 @@ def _step_cycles(nest: Nest, lo: IntArray, hi: IntArray, groups: IntArray) -> In
 
 
 def _vector_cycles(
-    nest: Nest, lo: IntArray, hi: IntArray, tile: IntArray
+    nest: Nest, lo: IntArray, hi: IntArray, tile: IntArray, learn: int
 ) -> tuple[IntArray, IntArray, IntArray, IntArray]:
     """(work, first tile, last tile, tiles) of a vector, border included; broadcasts lo/hi against tile."""
     tiles = -(-nest.groups // tile)
@@ -97,9 +97,16 @@ def _vector_cycles(
     last = nest.steps * _step_cycles(nest, lo, hi, rest)
     full = nest.steps * _step_cycles(nest, lo, hi, tile)
     planes = np.where(hi > 0, hi, lo)
-    border = np.maximum(0, nest.shape.header_words + planes - np.maximum(rest, planes))
+    border = _border(nest, planes, rest, learn)
     work = (tiles - 1) * full + last + border
     return work, np.where(tiles > 1, full, last) + border, last, tiles
+
+
+def _border(nest: Nest, planes: IntArray, rest: IntArray, learn: int) -> IntArray:
+    """Extra cycles between two vectors of a command: the next header is read behind the last planes of this vector."""
+    step = np.maximum(rest, planes)
+    late = np.maximum(0, planes + nest.shape.header_words + learn - step)
+    return np.asarray(np.maximum(0, late + planes - step), dtype=np.int64)
 
 
 def _drain_cycles(nest: Nest, slices: IntArray, chunks: IntArray) -> IntArray:
@@ -118,14 +125,15 @@ def choose_tiles(
     work = np.zeros(most, np.int64)
     drain = np.zeros((slices.size, 1), np.int64)
     for (lo, hi, chunks), n in zip(kinds.T, count, strict=True):
-        work += n * _vector_cycles(nest, np.asarray(lo), np.asarray(hi), tile)[0]
+        work += n * _vector_cycles(nest, np.asarray(lo), np.asarray(hi), tile, timing.learn)[0]
         drain += n * _drain_cycles(nest, slices, np.asarray(chunks))[:, None]
-    first = _vector_cycles(nest, nest.lo[:1], nest.hi[:1], tile)[1]
+    first = _vector_cycles(nest, nest.lo[:1], nest.hi[:1], tile, timing.learn)[1]
     tiles = -(-nest.groups // tile)
     rest = nest.groups - (tiles - 1) * tile
     whole = _drain_cycles(nest, slices, nest.out_chunks[-1:])[:, None]
-    tail = np.maximum(0, -(-whole * rest // nest.groups) + timing.accumulate - rest)
-    cost = np.maximum(work + tail, first + timing.accumulate - tile + drain)
+    lag = timing.lag(nest.shape.channels)
+    tail = np.maximum(0, -(-whole * rest // nest.groups) + lag - rest)
+    cost = np.maximum(work + tail, first + lag - tile + drain)
     best = np.empty((acc_groups.size, slices.size), np.int64)
     for i, limit in enumerate(acc_groups):
         part = cost[:, : min(most, int(limit))]
@@ -165,16 +173,16 @@ def _columns(
         drain = _drain_cycles(n, flat_slices, np.asarray(n.chunks))
         each = -(-drain // (n.groups * n.chunks))
         jobs = np.full((variants, 1), n.groups * n.chunks, np.int64)
-        lag = np.full((variants, 1), timing.read, np.int64)
+        lag = np.full((variants, 1), timing.read + 3, np.int64)
         return np.ones(variants, np.int64), work, one, one, drain, each, each, jobs, lag, np.zeros_like(work)
     tile = choose_tiles(n, acc_groups, slices, timing).reshape(-1)
-    work, first, last, tiles = _vector_cycles(n, n.lo[None, :], n.hi[None, :], tile[:, None])
+    work, first, last, tiles = _vector_cycles(n, n.lo[None, :], n.hi[None, :], tile[:, None], timing.learn)
     tiles = np.broadcast_to(tiles, work.shape)
     rest = n.groups - (tiles - 1) * tile[:, None]
     planes = np.where(n.hi > 0, n.hi, n.lo)[None, :]
     fill = np.zeros_like(work)
-    fill[:, 0] = n.shape.header_words + planes[0, 0]
-    border0 = np.maximum(0, n.shape.header_words + planes[:, 0] - np.maximum(rest[:, 0], planes[:, 0]))
+    fill[:, 0] = n.shape.header_words + timing.learn + planes[0, 0]
+    border0 = _border(n, planes[:, 0], rest[:, 0], timing.learn)
     tail = np.maximum(0, (n.hi if n.hi[-1] else n.lo)[-1] - rest[:, -1])  # no planes follow the very last step
     work, first, last = work.copy(), np.array(first), np.array(np.broadcast_to(last, work.shape))
     work[:, 0] -= border0
@@ -185,5 +193,5 @@ def _columns(
     drain = _drain_cycles(n, flat_slices, n.out_chunks[None, :])
     d_first = -(-drain * np.minimum(tile[:, None], n.groups) // n.groups)
     d_last = -(-drain * rest // n.groups)
-    lag = np.broadcast_to(timing.accumulate - np.minimum(tile[:, None], n.groups) + 1, work.shape)
+    lag = np.broadcast_to(timing.lag(n.shape.channels) - np.minimum(tile[:, None], n.groups) + 1, work.shape)
     return tile, work, first, last, np.broadcast_to(drain, work.shape), d_first, d_last, tiles, lag, fill
