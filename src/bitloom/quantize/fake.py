@@ -1,9 +1,9 @@
 """The fake-quantized PyTorch model of an integer network: the same scales and codes, but float64 arithmetic on reals.
 
 Weights and activations are dequantized; convolution, sum and residual are rounded to the 12 fractional bits of the
-requantizer and then to codes. So it differs from the integers only where a pre-shift truncates or where float rounding
-meets a tie. (Without the 12 bits one value in ten thousand rounds differently, and a deep network amplifies that until
-one logit in ten differs by a code.)
+requantizer and then to codes. So it differs from the integers only where a pre-shift truncates. (Without the 12 bits,
+or with ties left to float noise, one value in a million rounds differently; at 4 bits a ResNet-18 amplifies that until
+one logit in six differs by a code and 3 % of the decisions change.)
 """
 
 from __future__ import annotations
@@ -17,6 +17,8 @@ from bitloom.graph.execute import pad2d
 from bitloom.quantize.observe import ActivationQuantizer
 from bitloom.quantize.qgraph import FRACTION_BITS, QConcat, QConv, QPool, QTensor, QuantGraph
 from bitloom.quantize.stream import fake_quantize
+
+TIE_NOISE = 2.0**-25  #: above the noise of float64 sums, below the finest step of a product (2^-22)
 
 
 class FakeQuantized(nn.Module):
@@ -69,8 +71,8 @@ class FakeQuantized(nn.Module):
 
 
 def _fixed(x: Tensor, target: QTensor) -> Tensor:
-    """x in codes of the target with 12 fractional bits, as whole numbers."""
-    return torch.floor(x * (2**FRACTION_BITS / target.scale) + 0.5)
+    """x in codes of the target with 12 fractional bits, as whole numbers; ties go up in spite of float noise."""
+    return torch.floor(x * (2**FRACTION_BITS / target.scale) + (0.5 + TIE_NOISE))
 
 
 def dequantized(node: QConv, source: QTensor) -> tuple[Tensor, Tensor]:
