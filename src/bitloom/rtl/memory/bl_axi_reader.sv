@@ -158,7 +158,7 @@ module bl_axi_reader #(
   assign valid_o = fifo_valid;
   assign data_o  = fifo_data;
   assign last_o  = fifo_last;
-  assign busy_o  = want_q != '0 || fifo_valid || fifo_count != '0 || m_arvalid_o || bursts_q != '0 || due_q != '0;
+  assign busy_o  = want_q != '0 || fifo_valid || fifo_count != '0 || m_arvalid_o || bursts_q != '0 || due_q != '0 || drop_q;
 
   logic unused;
   assign unused = ^{m_rid_i, fifo_ready, addr_i[3:0]};

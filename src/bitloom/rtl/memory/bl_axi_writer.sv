@@ -78,7 +78,7 @@ module bl_axi_writer #(
   assign m_wstrb_o  = '1;
   assign m_bready_o = 1'b1;
   assign beat_o     = w_done;
-  assign busy_o     = take_q != '0 || left_q != '0 || m_awvalid_o || bursts_q != '0 || owed_q != '0;
+  assign busy_o     = take_q != '0 || left_q != '0 || m_awvalid_o || bursts_q != '0 || owed_q != '0 || drop_q;
 
   always_ff @(posedge clk_i) begin
     len_q       <= (tell_q < 32'(to_edge)) ? tell_q[BurstW:0] : to_edge;
