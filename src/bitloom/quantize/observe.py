@@ -114,7 +114,7 @@ def _pick(name: str, flat: Tensor, quota: int, generator: torch.Generator) -> Va
 
 def quantizer_of(low: float, high: float) -> ActivationQuantizer:
     """255 levels over [low, high], widened to hold zero exactly; a constant zero gets TINY_SCALE."""
-    low, high = min(low, 0.0), max(high, 0.0)
+    low, high = float(min(low, 0.0)), float(max(high, 0.0))
     scale = (high - low) / LEVELS
     if scale <= np.finfo(np.float32).tiny:
         return ActivationQuantizer(TINY_SCALE, -127)
