@@ -40,25 +40,33 @@ module bl_mac_array #(
   always_ff @(posedge clk_i) begin
     if (digit_i != seen) begin
       seen = digit_i;
+      /* verilator unroll_disable */
       for (int m = 0; m < int'(M); m++) begin
         automatic logic [C-1:0] b0 = digit_i[0][m], b1 = digit_i[1][m], b2 = digit_i[2][m], b3 = digit_i[3][m];
         automatic logic [C-1:0] b4 = digit_i[4][m];
+        /* verilator unroll_disable */
         for (int c = 0; c < int'(C); c++) begin
           weight[m*int'(C) + c] = (64'(b0[c])) + (64'(b1[c]) << 1) + (64'(b2[c]) << 2) + (64'(b3[c]) << 3)
                                   - (64'(b4[c]) << 4);
         end
       end
     end
+    /* verilator unroll_disable */
     for (int i = 0; i < int'(NB*M); i++) out_d[i] = result[int'(ptr_q)*int'(NB*M) + i];
     out_q <= out_d;  // the only value that another process reads
+    /* verilator unroll_disable */
     for (int b = 0; b < int'(NB); b++) begin
+      /* verilator unroll_disable */
       for (int m = 0; m < int'(M); m++) begin
         automatic longint sum = Half;
+        /* verilator unroll_disable */
         for (int c = 0; c < int'(C); c++) sum += weight[m*int'(C) + c] * pack[b*int'(C) + c];
         result[int'(ptr_q)*int'(NB*M) + b*int'(M) + m] = sum;
       end
     end
+    /* verilator unroll_disable */
     for (int b = 0; b < int'(NB); b++) begin
+      /* verilator unroll_disable */
       for (int c = 0; c < int'(C); c++) begin
         automatic longint word = 0;
         for (int l = 0; l < 3; l++) begin
@@ -80,23 +88,20 @@ module bl_mac_array #(
   localparam int unsigned PP   = P / 2;
   localparam int unsigned MP   = M / 2;
   localparam int unsigned SumW = 12 + $clog2(C);
-  localparam int unsigned CW   = $clog2(C);
 
   // ---- shared operands ----
-  logic [PP-1:0][C-1:0][17:0]     b_q;
-  logic [MP-1:0][C-1:0][26:0]     a;
-  logic [PP-1:0][C-1:0][1:0]      act_low;     // a1[1:0], in step with the product
-  logic [M-1:0][C-1:0][1:0]       dig_low;     // digit[1:0], in step with the product
+  logic [PP-1:0][C-1:0][17:0] b_q;
+  logic [MP-1:0][C-1:0][26:0] a;
+  logic [PP-1:0][C-1:0][1:0]  act1_low_q, act2_low_q, act_low_q;  // a1[1:0]; the last in step with the product
+  logic [M-1:0][C-1:0][1:0]   dig1_low_q, dig2_low_q, dig_low_q;  // digit[1:0], likewise
 
   for (genvar c = 0; c < C; c++) begin : g_operand
     for (genvar i = 0; i < PP; i++) begin : g_b
-      logic [2:0][1:0] low_q;
       always_ff @(posedge clk_i) begin
         b_q[i][c] <= {act_i[2*i+1][c] - 8'(act_i[2*i][c][7]), {2{act_i[2*i][c][7]}}, act_i[2*i][c]};
-        // b_q[11:10] = a1[1:0] - (a0 < 0): the true low bits are recovered where they are delayed.
-        low_q <= {low_q[1:0], b_q[i][c][11:10] + {1'b0, b_q[i][c][9]}};
+        // b_q[11:10] is a1[1:0] - (a0 < 0).
+        act1_low_q[i][c] <= b_q[i][c][11:10] + {1'b0, b_q[i][c][9]};
       end
-      assign act_low[i][c] = low_q[2];
     end
     for (genvar j = 0; j < MP; j++) begin : g_a
       logic [4:0] w0, w1;
@@ -106,43 +111,25 @@ module bl_mac_array #(
       assign a[j][c] = {w1 - 5'(w0[4]), {17{w0[4]}}, w0};
     end
     for (genvar m = 0; m < M; m++) begin : g_low
-      logic [2:0][1:0] low_q;
-      always_ff @(posedge clk_i) low_q <= {low_q[1:0], digit_i[1][m][c], digit_i[0][m][c]};
-      assign dig_low[m][c] = low_q[2];
+      always_ff @(posedge clk_i) dig1_low_q[m][c] <= {digit_i[1][m][c], digit_i[0][m][c]};
     end
+  end
+  always_ff @(posedge clk_i) begin
+    act2_low_q <= act1_low_q;
+    act_low_q  <= act2_low_q;
+    dig2_low_q <= dig1_low_q;
+    dig_low_q  <= dig2_low_q;
   end
 
   // ---- products and sums ----
+  logic [PP-1:0][MP-1:0][4*SumW-1:0] sum;
   for (genvar i = 0; i < PP; i++) begin : g_row
     for (genvar j = 0; j < MP; j++) begin : g_col
-      logic [C-1:0][43:0] p;
-      for (genvar c = 0; c < C; c++) begin : g_dsp
-        bl_dsp_quad u_dsp (.clk_i, .a_i(a[j][c]), .b_i(b_q[i][c]), .p_o(p[c]));
-      end
-      for (genvar k = 0; k < 2; k++) begin : g_pair
-        logic [C-1:0][9:0]   lo;
-        logic [C-1:0][11:0]  up;
-        logic [C-1:0][1:0]   hi;
-        logic [9+CW:0]       lo_sum;
-        logic [11+CW:0]      up_sum;
-        logic [1+CW:0]       hi_sum;
-        logic [SumW-1:0]     sum0_q, sum1_q;
-        for (genvar c = 0; c < C; c++) begin : g_lane
-          logic [1:0] low;
-          assign low   = dig_low[2*j+k][c] * act_low[i][c];
-          assign lo[c] = p[c][22*k +: 10];
-          assign up[c] = p[c][22*k+10 +: 12];
-          assign hi[c] = up[c][1:0] - low;
-        end
-        bl_sum_tree #(.N(C), .Width(10)) u_lo (.clk_i, .term_i(lo), .sum_o(lo_sum));
-        bl_sum_tree #(.N(C), .Width(12)) u_up (.clk_i, .term_i(up), .sum_o(up_sum));
-        bl_sum_tree #(.N(C), .Width(2))  u_hi (.clk_i, .term_i(hi), .sum_o(hi_sum));
-        always_ff @(posedge clk_i) begin
-          sum0_q <= {(2+CW)'(lo_sum[9+CW:10]) + hi_sum - (2+CW)'(2 * C), lo_sum[9:0]};
-          sum1_q <= SumW'(up_sum) - SumW'(hi_sum) - SumW'(2048 * C);
-        end
-        assign sum_o[2*i][2*j+k]   = 32'(signed'(sum0_q));
-        assign sum_o[2*i+1][2*j+k] = 32'(signed'(sum1_q));
+      bl_dsp_column #(.C(C)) u_column (
+        .clk_i, .a_i(a[j]), .b_i(b_q[i]), .dig_low_i(dig_low_q[2*j +: 2]), .act_low_i(act_low_q[i]), .sum_o(sum[i][j])
+      );
+      for (genvar k = 0; k < 4; k++) begin : g_out
+        assign sum_o[2*i+k%2][2*j+k/2] = 32'(signed'(sum[i][j][k*SumW +: SumW]));
       end
     end
   end

@@ -31,12 +31,12 @@ module bl_params #(
     localparam int unsigned Lsb   = w * C;
     localparam int unsigned Width = (Lsb + C > HeaderBits) ? HeaderBits - Lsb : C;
     (* ram_style = "distributed" *)
-    logic [M-1:0][Width-1:0] mem [4];
-    logic [M-1:0][Width-1:0] word, bias_word, param_word;
+    logic [M*Width-1:0] mem [4];
+    logic [M*Width-1:0] word, bias_word, param_word;
     for (genvar l = 0; l < M; l++) begin : g_lane
-      assign word[l] = hdr_i[l][Width-1:0];
-      assign bias_head[l][Lsb +: Width]  = bias_word[l];
-      assign param_head[l][Lsb +: Width] = param_word[l];
+      assign word[l*Width +: Width] = hdr_i[l][Width-1:0];
+      assign bias_head[l][Lsb +: Width]  = bias_word[l*Width +: Width];
+      assign param_head[l][Lsb +: Width] = param_word[l*Width +: Width];
     end
     assign bias_word  = mem[bias_ptag_i];
     assign param_word = mem[param_ptag_i];

@@ -12,47 +12,28 @@ module bl_sum_tree #(
   if (N < 1 || N > 243 || Width < 1 || Width > 20) begin : g_bad
     $fatal(1, "%m: N = %0d, Width = %0d; legal: N 1..243, Width 1..20", N, Width);
   end
-  localparam int unsigned Levels = (N <= 1) ? 0 : (N <= 3) ? 1 : (N <= 9) ? 2 : (N <= 27) ? 3 : (N <= 81) ? 4 : 5;
+  // A partial sum of level l covers at most min(3^l, N) terms, each at most 2^Width - 1.
+  localparam int unsigned Top = 2**Width - 1;
+  localparam int unsigned N1 = (N + 2) / 3;
+  localparam int unsigned N2 = (N1 + 2) / 3;
+  localparam int unsigned N3 = (N2 + 2) / 3;
+  localparam int unsigned N4 = (N3 + 2) / 3;
+  localparam int unsigned W1 = $clog2(((N < 3) ? N : 3) * Top + 1);
+  localparam int unsigned W2 = $clog2(((N < 9) ? N : 9) * Top + 1);
+  localparam int unsigned W3 = $clog2(((N < 27) ? N : 27) * Top + 1);
+  localparam int unsigned W4 = $clog2(((N < 81) ? N : 81) * Top + 1);
+  localparam int unsigned W5 = $clog2(N * Top + 1);
 
-  if (Levels == 0) begin : g_none
-    logic unused_clk;
-    assign unused_clk = clk_i;
-    assign sum_o = term_i[0];
-  end
+  logic [N1-1:0][W1-1:0] s1;
+  logic [N2-1:0][W2-1:0] s2;
+  logic [N3-1:0][W3-1:0] s3;
+  logic [N4-1:0][W4-1:0] s4;
+  logic [0:0][W5-1:0]    s5;
 
-  for (genvar l = 1; l <= Levels; l++) begin : g_level
-    localparam int unsigned NIn   = (N + 3**(l-1) - 1) / 3**(l-1);
-    localparam int unsigned NOut  = (N + 3**l - 1) / 3**l;
-    // A partial sum covers at most min(3^l, N) terms.
-    localparam int unsigned InMax  = ((3**(l-1) < N) ? 3**(l-1) : N) * (2**Width - 1);
-    localparam int unsigned OutMax = ((3**l < N) ? 3**l : N) * (2**Width - 1);
-    localparam int unsigned WIn   = $clog2(InMax + 1);
-    localparam int unsigned WOut  = $clog2(OutMax + 1);
-    logic [NIn-1:0][WIn-1:0]   in;
-    logic [NOut-1:0][WOut-1:0] out_q;
-    if (l == 1) begin : g_first
-      assign in = term_i;
-    end else begin : g_next
-      assign in = g_level[l-1].out_q;
-    end
-    for (genvar k = 0; k < NOut; k++) begin : g_add
-      logic [WIn+1:0] part;
-      if (3 * k + 2 < NIn) begin : g_three
-        bl_add3 #(.Width(WIn)) u_add (.a_i(in[3*k]), .b_i(in[3*k+1]), .c_i(in[3*k+2]), .sum_o(part));
-      end else if (3 * k + 1 < NIn) begin : g_two
-        assign part = (WIn+2)'(in[3*k]) + (WIn+2)'(in[3*k+1]);
-      end else begin : g_one
-        assign part = (WIn+2)'(in[3*k]);
-      end
-      always_ff @(posedge clk_i) out_q[k] <= part[WOut-1:0];
-      if (WOut < WIn + 2) begin : g_unused
-        logic unused_part;
-        assign unused_part = ^part[WIn+1:WOut];
-      end
-    end
-  end
-
-  if (Levels > 0) begin : g_out
-    assign sum_o = OutW'(g_level[Levels].out_q);
-  end
+  bl_sum_level #(.N(N),  .Width(Width), .OutW(W1)) u_1 (.clk_i, .in_i(term_i), .out_o(s1));
+  bl_sum_level #(.N(N1), .Width(W1),    .OutW(W2)) u_2 (.clk_i, .in_i(s1), .out_o(s2));
+  bl_sum_level #(.N(N2), .Width(W2),    .OutW(W3)) u_3 (.clk_i, .in_i(s2), .out_o(s3));
+  bl_sum_level #(.N(N3), .Width(W3),    .OutW(W4)) u_4 (.clk_i, .in_i(s3), .out_o(s4));
+  bl_sum_level #(.N(N4), .Width(W4),    .OutW(W5)) u_5 (.clk_i, .in_i(s4), .out_o(s5));
+  assign sum_o = OutW'(s5[0]);
 endmodule
