@@ -1,0 +1,179 @@
+"""Chooses the layout of every tensor, and inserts a copy only where two readers cannot share one.
+
+A tensor read with stride 2 is phase-split, one read by a window of stride 1 is plain. Residual and output, concatenated
+tensors and their result share a layout, and so do input and output of a pixel-wise layer that walks a split tensor in flat
+order. A class of tensors in which somebody needs plain is plain; its readers of stride 2 get a phase-split copy, made by a
+1×1 maximum pool whose requantization is the identity.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+
+from bitloom.errors import UnsupportedLayerError
+from bitloom.program.geometry import Reading, Window, window_of
+from bitloom.program.regions import canonical_segments
+from bitloom.quantize.qgraph import QConcat, QConv, QNode, QPool, QTensor, QuantGraph, Requant
+
+IDENTITY = Requant(
+    np.array([1 << 16], dtype=np.int32), np.zeros(1, dtype=np.int8), np.zeros(1, dtype=np.int8), 0, -127, 127
+)
+COPY_SUFFIX = ".split"
+
+
+@dataclass
+class _Classes:
+    """Union of names."""
+
+    parent: dict[str, str] = field(default_factory=dict)
+
+    def find(self, name: str) -> str:
+        while self.parent.setdefault(name, name) != name:
+            name = self.parent[name]
+        return name
+
+    def join(self, a: str, b: str) -> None:
+        self.parent[self.find(b)] = self.find(a)
+
+
+@dataclass(frozen=True, eq=False)
+class LaidOut:
+    """A graph with its copies, and per tensor: split or plain, pitch (of the phase image when split), segments.
+
+    windows: by node name.  copies: name of a copy -> tensor that it holds.
+    """
+
+    graph: QuantGraph
+    split: dict[str, bool]
+    pitch: dict[str, int]
+    segments: dict[str, tuple[int, ...]]
+    windows: dict[str, Window]
+    copies: dict[str, str]
+
+
+def window_of_node(node: QConv | QPool, tensor: QTensor) -> Window:
+    """The window of a layer on its input tensor."""
+    kernel = node.kernel if isinstance(node, QPool) else (int(node.weight.shape[2]), int(node.weight.shape[3]))
+    return window_of(node.name, kernel, node.stride, node.padding, tensor.shape[1:])
+
+
+def lay_out(graph: QuantGraph, channels: int, folded: bool) -> LaidOut:
+    """Layouts of all tensors for chunks of `channels`; folded: the input's only reader takes it through the fold."""
+    windows = {n.name: window_of_node(n, graph.tensors[n.input]) for n in graph.nodes if not isinstance(n, QConcat)}
+    skip = graph.input if folded else None
+    split_of = _choose(graph, windows, skip)
+    graph, copies = _insert_copies(graph, windows, split_of, skip)
+    for node in graph.nodes:
+        if node.name not in windows and isinstance(node, QPool):
+            windows[node.name] = window_of_node(node, graph.tensors[node.input])
+    pitch = _pitches(graph, windows, split_of, skip)
+    return LaidOut(graph, split_of, pitch, _segments(graph, channels), windows, copies)
+
+
+def _layout_classes(graph: QuantGraph) -> _Classes:
+    classes = _Classes()
+    for node in graph.nodes:
+        if isinstance(node, QConcat):
+            for name in node.inputs:
+                classes.join(node.output, name)
+        elif node.residual is not None:
+            classes.join(node.output, node.residual)
+    return classes
+
+
+def _choose(graph: QuantGraph, windows: dict[str, Window], skip: str | None) -> dict[str, bool]:
+    classes = _layout_classes(graph)
+    readers = [(n, windows[n.name].reading) for n in graph.nodes if not isinstance(n, QConcat) and n.input != skip]
+    plain = {n.input for n, reading in readers if reading is Reading.PLAIN}
+    split = {n.input for n, reading in readers if reading is Reading.SPLIT}
+    changed = True
+    while changed:
+        changed = False
+        plain_classes = {classes.find(t) for t in plain}
+        split_classes = {classes.find(t) for t in split} - plain_classes
+        for node, reading in readers:
+            here, there = classes.find(node.input), classes.find(node.output)
+            if reading is not Reading.FLAT or here not in split_classes or here == there:
+                continue
+            if there in plain_classes:
+                plain.add(node.input)
+            else:
+                classes.join(here, there)
+            changed = True
+            break
+    return {t: classes.find(t) in split_classes for t in graph.tensors}
+
+
+def _insert_copies(
+    graph: QuantGraph, windows: dict[str, Window], split_of: dict[str, bool], skip: str | None
+) -> tuple[QuantGraph, dict[str, str]]:
+    tensors, nodes, copies = dict(graph.tensors), list[QNode](), dict[str, str]()
+    for node in graph.nodes:
+        if not isinstance(node, QConcat) and node.input != skip and not split_of[node.input]:
+            if windows[node.name].reading is Reading.SPLIT:
+                copy = node.input + COPY_SUFFIX
+                if copy not in tensors:
+                    tensors[copy] = replace(tensors[node.input], name=copy)
+                    split_of[copy] = True
+                    copies[copy] = node.input
+                    nodes.append(QPool(copy, node.input, copy, True, (1, 1), (1, 1), (0, 0, 0, 0), 0, IDENTITY))
+                node = replace(node, input=copy)
+        nodes.append(node)
+    return QuantGraph(graph.name, tensors, tuple(nodes), graph.input, graph.output), copies
+
+
+def _pitches(
+    graph: QuantGraph, windows: dict[str, Window], split_of: dict[str, bool], skip: str | None
+) -> dict[str, int]:
+    classes = _layout_classes(graph)
+    need: dict[str, int] = {}
+    for name, tensor in graph.tensors.items():
+        width = tensor.shape[2]
+        need[name] = -(-width // 2) if split_of[name] else width
+    for node in graph.nodes:
+        if isinstance(node, QConcat) or node.input == skip:
+            continue
+        window = windows[node.name]
+        if window.reading in (Reading.PLAIN, Reading.SPLIT):
+            need[node.input] = max(need[node.input], window.out_size[1])
+        elif window.reading is Reading.FLAT and split_of[node.input]:
+            classes.join(node.input, node.output)
+    pitch: dict[str, int] = {}
+    for name, least in need.items():
+        root = classes.find(name)
+        pitch[root] = max(pitch.get(root, 0), least)
+    return {name: pitch[classes.find(name)] for name in graph.tensors}
+
+
+def _segments(graph: QuantGraph, channels: int) -> dict[str, tuple[int, ...]]:
+    """Pools keep channels where they are; a concatenation leaves holes after inputs that do not fill their last chunk."""
+    classes = _Classes()
+    for node in graph.nodes:
+        if isinstance(node, QPool):
+            classes.join(node.input, node.output)
+        if not isinstance(node, QConcat) and node.residual is not None:
+            classes.join(node.residual, node.output)
+        if isinstance(node, QConcat) and len(node.inputs) == 1:
+            classes.join(node.inputs[0], node.output)
+    known: dict[str, tuple[int, ...]] = {}
+
+    def of(name: str) -> tuple[int, ...]:
+        root = classes.find(name)
+        if root not in known:
+            result: tuple[int, ...] | None = None
+            for node in graph.nodes:
+                if not isinstance(node, QConcat) or len(node.inputs) == 1 or classes.find(node.output) != root:
+                    continue
+                joined = canonical_segments(tuple(s for x in node.inputs for s in of(x)), channels)
+                if result is not None and result != joined:
+                    raise UnsupportedLayerError(
+                        f"{node.name}: channel groups {joined} meet {result} in one sum, and they are not multiples of "
+                        f"the chunk of {channels} channels; use channel counts that are multiples of {channels}"
+                    )
+                result = joined
+            known[root] = result if result is not None else (graph.tensors[name].shape[0],)
+        return known[root]
+
+    return {name: of(name) for name in graph.tensors}

@@ -1,0 +1,263 @@
+"""The order of work, and which buffer every job reads and writes.
+
+A chain of layers may be cut into stripes of rows: each stripe of the chain's last output is computed from stripes of the
+tensors before it, halo rows again, so that only the chain's end is ever whole.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from bitloom.errors import ProgramError
+from bitloom.program.geometry import Window
+from bitloom.program.inputs import FoldSpec, linear_words
+from bitloom.program.layouts import LaidOut
+from bitloom.program.regions import Layout, Region, chunk_count, split_layout
+from bitloom.quantize.qgraph import QConcat, QConv, QPool
+from bitloom.target.arch import ArchConfig
+
+
+@dataclass(frozen=True)
+class Buffer:
+    """Rows y0 .. y0+rows-1 of a tensor (unit rows of a folded image) inside a region, from region row row_offset on.
+
+    words: flat positions per chunk, rounded to whole beats where the buffer meets DDR.
+    """
+
+    tensor: str
+    segments: tuple[int, ...]
+    y0: int
+    rows: int
+    width: int
+    layout: Layout
+    region: str
+    row_offset: int
+    chunk_rows: int
+    words: int
+
+
+@dataclass(frozen=True)
+class LoadJob:
+    """LOAD of a buffer of the input image (or of the folded image, first unit row buffer.y0)."""
+
+    name: str
+    buffer: Buffer
+
+
+@dataclass(frozen=True, eq=False)
+class EngineJob:
+    """Rows first .. end-1 of the output of `node`."""
+
+    name: str
+    node: QConv | QPool
+    src: Buffer
+    dst: Buffer
+    residual: Buffer | None
+    first: int
+    end: int
+    window: Window  #: of these rows, on the rows that src holds
+
+
+@dataclass(frozen=True)
+class StoreJob:
+    """STORE of the result."""
+
+    name: str
+    buffer: Buffer
+
+
+Job = LoadJob | EngineJob | StoreJob
+
+
+@dataclass(frozen=True, eq=False)
+class Schedule:
+    """Jobs in order, rows of every region, and the buffers that hold whole tensors."""
+
+    jobs: tuple[Job, ...]
+    region_rows: dict[str, int]
+    whole: dict[str, Buffer]
+
+    def regions(self) -> tuple[Region, ...]:
+        """Every region with the span of jobs that touch it, in order of birth; not yet allocated."""
+        span: dict[str, tuple[int, int]] = {}
+        for index, job in enumerate(self.jobs):
+            touched = (job.src, job.dst, job.residual) if isinstance(job, EngineJob) else (job.buffer,)
+            for buffer in touched:
+                if buffer is not None:
+                    first, _ = span.get(buffer.region, (index, index))
+                    span[buffer.region] = (first, index)
+        return tuple(Region(name, self.region_rows[name], *life) for name, life in span.items())
+
+
+@dataclass(frozen=True)
+class Chain:
+    """Nodes start .. end-1 of the graph, cut into `stripes` stripes."""
+
+    start: int
+    end: int
+    stripes: int
+
+
+@dataclass
+class _Builder:
+    laid: LaidOut
+    fold: FoldSpec | None
+    load_words: int
+    arch: ArchConfig
+    jobs: list[Job] = field(default_factory=list)
+    region_rows: dict[str, int] = field(default_factory=dict)
+    whole: dict[str, Buffer] = field(default_factory=dict)
+    offsets: dict[str, tuple[str, int]] = field(default_factory=dict)  # tensor -> (owner tensor, chunk)
+
+    def build(self, chains: tuple[Chain, ...]) -> Schedule:
+        graph = self.laid.graph
+        self._place_concats()
+        striped = {c.start: c for c in chains}
+        if 0 not in striped:
+            self._load_input()
+        index = 0
+        while index < len(graph.nodes):
+            chain = striped.get(index)
+            if chain is not None:
+                self._run_chain(chain)
+                index = chain.end
+                continue
+            node = graph.nodes[index]
+            if isinstance(node, QConcat):
+                self._tensor(node.output)
+            else:
+                self._run(node)
+            index += 1
+        self.jobs.append(StoreJob(f"store {graph.output}", self._tensor(graph.output)))
+        return Schedule(tuple(self.jobs), self.region_rows, self.whole)
+
+    # ---- buffers ----
+
+    def _place_concats(self) -> None:
+        graph, channels = self.laid.graph, self.arch.channels
+        for node in graph.nodes:
+            if isinstance(node, QConcat):
+                at = 0
+                for name in node.inputs:
+                    if name in self.offsets:
+                        raise ProgramError(
+                            f"{node.name}: tensor '{name}' is concatenated twice, but it can lie in one place only; "
+                            "insert a 1x1 maximum pool as a copy"
+                        )
+                    self.offsets[name] = (node.output, at)
+                    at += chunk_count(self.laid.segments[name], channels)
+
+    def _layout(self, tensor: str, rows: int) -> Layout:
+        pitch = self.laid.pitch[tensor]
+        return split_layout(rows, pitch, self.arch.pixels) if self.laid.split[tensor] else Layout(False, pitch)
+
+    def _tensor(self, name: str) -> Buffer:
+        """The buffer of a whole tensor; a concatenated one lies in the region of its result."""
+        if name in self.whole:
+            return self.whole[name]
+        graph, arch = self.laid.graph, self.arch
+        _, rows, width = graph.tensors[name].shape
+        layout = self._layout(name, rows)
+        segments = self.laid.segments[name]
+        owner, chunk = name, 0
+        while owner in self.offsets:
+            owner, at = self.offsets[owner]
+            chunk += at
+        words = linear_words(layout.positions(rows), arch.channels)
+        if name == graph.input and owner == name:
+            words = linear_words(max(words, self.load_words), arch.channels)
+        if owner != name:
+            parent = self._tensor(owner)
+            buffer = Buffer(
+                name, segments, 0, rows, width, layout, owner, chunk * parent.chunk_rows, parent.chunk_rows, parent.words
+            )
+        else:
+            chunk_rows = -(-words // arch.pixels)
+            self.region_rows[name] = chunk_rows * chunk_count(segments, arch.channels)
+            buffer = Buffer(name, segments, 0, rows, width, layout, name, 0, chunk_rows, words)
+        self.whole[name] = buffer
+        return buffer
+
+    def _stripe(self, tensor: str, first: int, end: int, label: str) -> Buffer:
+        layout = self._layout(tensor, end - first)
+        words = layout.positions(end - first)
+        chunk_rows = -(-words // self.arch.pixels)
+        segments = self.laid.segments[tensor]
+        self.region_rows[label] = chunk_rows * chunk_count(segments, self.arch.channels)
+        width = self.laid.graph.tensors[tensor].shape[2]
+        return Buffer(tensor, segments, first, end - first, width, layout, label, 0, chunk_rows, words)
+
+    def _folded(self, fold: FoldSpec, first: int, end: int, label: str) -> Buffer:
+        """Unit rows first .. end-1 of the folded image; the last stripe takes the tail along."""
+        tail = fold.units - fold.rows * fold.pitch if end == fold.rows else fold.pitch
+        units = min(fold.units, end * fold.pitch + tail) - first * fold.pitch
+        words = units - fold.window + 1
+        rows = -(-words // self.arch.pixels)
+        self.region_rows[label] = rows
+        layout = Layout(False, fold.pitch)
+        return Buffer(self.laid.graph.input, (), first, end - first, fold.pitch, layout, label, 0, rows, words)
+
+    # ---- jobs ----
+
+    def _load_input(self) -> None:
+        name = self.laid.graph.input
+        if self.fold is None:
+            buffer = self._tensor(name)
+        else:
+            buffer = self.whole[name] = self._folded(self.fold, 0, self.fold.rows, name)
+        self.jobs.append(LoadJob(f"load {name}", buffer))
+
+    def _run(self, node: QConv | QPool) -> None:
+        window = self.laid.windows[node.name]
+        residual = None if node.residual is None else self._tensor(node.residual)
+        src, dst = self._tensor(node.input), self._tensor(node.output)
+        self.jobs.append(EngineJob(node.name, node, src, dst, residual, 0, window.out_size[0], window))
+
+    def _run_chain(self, chain: Chain) -> None:
+        nodes = [n for n in self.laid.graph.nodes[chain.start : chain.end] if not isinstance(n, QConcat)]
+        last = self._tensor(nodes[-1].output)
+        height = self.laid.windows[nodes[-1].name].out_size[0]
+        step = -(-height // chain.stripes)
+        for first in range(0, height, step):
+            self._run_stripe(nodes, last, first, min(height, first + step))
+
+    def _run_stripe(self, nodes: list[QConv | QPool], last: Buffer, first: int, end: int) -> None:
+        graph, label = self.laid.graph, f"rows {first}"
+        spans = [(first, end)]
+        for node in reversed(nodes):
+            spans.append(_needed_rows(self.laid.windows[node.name], *spans[-1]))
+        spans.reverse()
+        src: Buffer
+        if nodes[0].input == graph.input and graph.input not in self.whole:
+            name = f"{graph.input} {label}"
+            if self.fold is not None:
+                a, b = spans[1]
+                deep = -(-self.laid.windows[nodes[0].name].kernel[0] // self.fold.step)
+                src = self._folded(self.fold, a, b + deep - 1, name)
+            else:
+                raise ProgramError(f"{graph.name}: the image does not fit and its first layer cannot be folded")
+            self.jobs.append(LoadJob(f"load {graph.input}", src))
+        else:
+            src = self._tensor(nodes[0].input)
+        for node, (a, b) in zip(nodes, spans[1:], strict=True):
+            dst = last if node is nodes[-1] else self._stripe(node.output, a, b, f"{node.output} {label}")
+            full = self.laid.windows[node.name]
+            top = full.top - full.stride * a + src.y0
+            window = Window(full.kernel, full.stride, top, full.left, (src.rows, full.in_size[1]), (b - a, full.out_size[1]))
+            self.jobs.append(EngineJob(node.name, node, src, dst, None, a, b, window))
+            src = dst
+
+
+def _needed_rows(window: Window, first: int, end: int) -> tuple[int, int]:
+    """Input rows that output rows first .. end-1 read, at least one."""
+    low = max(0, window.stride * first - window.top)
+    high = min(window.in_size[0], window.stride * (end - 1) + window.kernel[0] - window.top)
+    low = min(low, window.in_size[0] - 1)
+    return low, max(high, low + 1)
+
+
+def make_schedule(
+    laid: LaidOut, fold: FoldSpec | None, load_words: int, arch: ArchConfig, chains: tuple[Chain, ...] = ()
+) -> Schedule:
+    """The schedule of a laid-out graph. load_words: least words per chunk of the input buffer (see `plan`)."""
+    return _Builder(laid, fold, load_words, arch).build(chains)
