@@ -50,18 +50,19 @@ def runtime() -> list[str]:
 
 @dataclass(frozen=True)
 class CppBench:
-    """A top module, its parameters, the C++ file that drives it (class Vtop) and extra SystemVerilog of the bench."""
+    """A top module, its parameters, the C++ file that drives it (class Vtop), a SystemVerilog wrapper, C++ defines."""
 
     top: str
     source: Path
     params: dict[str, int] = field(default_factory=dict)
     extra: tuple[Path, ...] = ()
+    defines: dict[str, int] = field(default_factory=dict)
 
     def build(self) -> Path:
         """The executable, built when the cache has none."""
         rtl = [RTL / "bl_pkg.sv", *sorted((RTL / "memory").glob("*.sv")), *sorted((RTL / "control").glob("*.sv"))]
         parts = [*rtl, *self.extra, self.source, HERE / "bench.h"]
-        digest = hashlib.sha256(repr((self.top, sorted(self.params.items()))).encode())
+        digest = hashlib.sha256(repr((self.top, sorted(self.params.items()), sorted(self.defines.items()))).encode())
         for part in parts:
             digest.update(part.read_bytes())
         folder = ROOT / "build" / "rtl_tests" / f"{self.top}_{digest.hexdigest()[:16]}"
@@ -77,7 +78,8 @@ class CppBench:
              str(RTL / "control"), str(RTL / "lint" / "waivers.vlt"), str(RTL / "bl_pkg.sv"), *map(str, tops)]
         )  # fmt: skip
         units = sorted(path.name for path in folder.glob("Vtop*.cpp"))
-        (folder / "all.cpp").write_text("".join(f'#include "{name}"\n' for name in [*units, str(self.source)]))
+        lines = [f'#include "{name}"' for name in units] + [f"#define {k} {v}" for k, v in self.defines.items()]
+        (folder / "all.cpp").write_text("\n".join([*lines, f'#include "{self.source}"', ""]))
         part = folder / f"bench.{os.getpid()}"
         call([*CXX, f"-I{folder}", f"-I{HERE}", str(folder / "all.cpp"), *runtime(), "-o", str(part), "-pthread"])
         part.rename(binary)
