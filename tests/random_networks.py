@@ -39,7 +39,13 @@ class _Maker:
         return int(self.rng.choice([-127, -127, -60, 0]))
 
     def conv(
-        self, source: str, cout: int, kernel: tuple[int, int], stride: tuple[int, int], padding: Pads, residual: str | None
+        self,
+        source: str,
+        cout: int,
+        kernel: tuple[int, int],
+        stride: tuple[int, int],
+        padding: Pads,
+        residual: str | None,
     ) -> str:
         rng, (cin, h, w) = self.rng, self.tensors[source].shape
         name = f"conv{len(self.nodes)}"
@@ -58,12 +64,20 @@ class _Maker:
         out = f"t{len(self.nodes)}"
         self.tensors[out] = self._tensor(out, (cout, rows, cols))
         self.nodes.append(
-            QConv(name, source, out, weight, bits.astype(np.int8), bias, np.ones(cout), stride, padding, requant, residual)
+            QConv(
+                name, source, out, weight, bits.astype(np.int8), bias, np.ones(cout), stride, padding, requant, residual
+            )
         )
         return out
 
     def pool(
-        self, source: str, maximum: bool, kernel: tuple[int, int], stride: tuple[int, int], padding: Pads, residual: str | None
+        self,
+        source: str,
+        maximum: bool,
+        kernel: tuple[int, int],
+        stride: tuple[int, int],
+        padding: Pads,
+        residual: str | None,
     ) -> str:
         rng, (c, h, w) = self.rng, self.tensors[source].shape
         name = f"pool{len(self.nodes)}"
@@ -148,7 +162,7 @@ def random_layer(
 
 
 def random_network(rng: np.random.Generator, depth: int = 6, *, largest_map: int = 16) -> QuantGraph:
-    """A small graph of `depth` layers: convolutions, residual blocks, lone additions, pools and concatenations, ended by a
+    """A small graph of `depth` layers: convolutions, residual blocks, lone additions, pools, concatenations, ended by a
     global pool and a fully connected layer."""
     size = (int(rng.integers(5, largest_map + 1)), int(rng.integers(5, largest_map + 1)))
     make = _Maker(rng, (int(rng.integers(1, 9)), *size))
@@ -162,7 +176,9 @@ def random_network(rng: np.random.Generator, depth: int = 6, *, largest_map: int
         elif kind == "block":
             k = int(rng.choice([1, 3]))
             pads = (k // 2,) * 4
-            inner = make.conv(live, int(rng.integers(2, 25)), (k, k), (1, 1), (pads[0], pads[1], pads[2], pads[3]), None)
+            inner = make.conv(
+                live, int(rng.integers(2, 25)), (k, k), (1, 1), (pads[0], pads[1], pads[2], pads[3]), None
+            )
             live = make.conv(inner, c, (3, 3), (1, 1), (1, 1, 1, 1), live)
         elif kind == "down":
             cout = int(rng.integers(2, 33))

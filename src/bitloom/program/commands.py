@@ -238,6 +238,10 @@ def _sv_struct(name: str, fields: tuple[Field, ...]) -> str:
     return "  typedef struct packed {\n" + "\n".join(rows) + f"\n  }} {name};\n"
 
 
+def _camel(name: str) -> str:
+    return "".join(part.title() for part in name.split("_"))
+
+
 def systemverilog_package() -> str:
     """The text of `src/bitloom/rtl/bl_pkg.sv`; a test fails when the committed file drifts from it."""
     out = ["// Generated from bitloom/program/commands.py (make generate). Do not edit.", "package bl_pkg;"]
@@ -247,12 +251,10 @@ def systemverilog_package() -> str:
     out.append(f"  localparam logic [31:0] HardwareId = 32'h{HARDWARE_ID:08X};")
     out.append(f"  localparam logic [31:0] FormatVersion = 32'd{FORMAT_VERSION};\n")
     out += [f"  localparam logic [7:0] Op{o.name.title()} = 8'h{o.value:02X};" for o in Opcode] + [""]
-    out += [
-        f"  localparam logic [7:0] Err{''.join(p.title() for p in e.name.split('_'))} = 8'd{e.value};" for e in ErrorCode
-    ] + [""]
-    out += [
-        f"  localparam logic [7:0] Reg{''.join(p.title() for p in n.split('_'))} = 8'h{a:02X};" for n, a, _, _ in REGISTERS
-    ] + [""]
+    out += [f"  localparam logic [7:0] Err{_camel(e.name)} = 8'd{e.value};" for e in ErrorCode] + [""]
+    out += [f"  localparam logic [7:0] Reg{_camel(name)} = 8'h{address:02X};" for name, address, _, _ in REGISTERS] + [
+        ""
+    ]
     out += [_sv_struct("cmd_t", COMMAND_FIELDS), _sv_struct("tap_t", TAP_FIELDS)]
     out.append("endpackage")
     return "\n".join(out) + "\n"
@@ -263,7 +265,8 @@ def markdown() -> str:
     out = ["# Commands and registers (generated from `bitloom/program/commands.py`)", ""]
     out += [f"A command is {HEADER_BEATS} header beats of {BEAT_BITS} bits, then one beat per tap.", ""]
     out += ["## Opcodes", "", "| opcode | value |", "|---|---|"] + [f"| {o.name} | 0x{o.value:02X} |" for o in Opcode]
-    out += ["", "## Error codes", "", "| error | value |", "|---|---|"] + [f"| {e.name} | {e.value} |" for e in ErrorCode]
+    out += ["", "## Error codes", "", "| error | value |", "|---|---|"]
+    out += [f"| {e.name} | {e.value} |" for e in ErrorCode]
     for title, fields in (("Header", COMMAND_FIELDS), ("Tap", TAP_FIELDS)):
         out += ["", f"## {title} fields", "", "| bits | field | type | meaning |", "|---|---|---|---|"]
         at = 0

@@ -12,7 +12,8 @@ from typing import Any
 from bitloom.errors import OutputError, ProgramError, TargetError
 from bitloom.program.commands import FORMAT_VERSION, decode
 from bitloom.program.inputs import FoldSpec, InputSpec, LinearSpec
-from bitloom.program.regions import Int8Array, Layout, Placement, Uint8Array
+from bitloom.program.regions import Layout, Placement, Uint8Array
+from bitloom.quantize.qgraph import Int8Array
 from bitloom.target.arch import ArchConfig
 
 MAGIC = b"BITLOOM\x00"
@@ -197,7 +198,8 @@ def _arch(header: dict[str, Any], what: str) -> ArchConfig:
         raise ProgramError(f"'{what}' names an illegal architecture: {error}") from error
     if built.hash != header["arch_hash"]:
         raise ProgramError(
-            f"'{what}' is corrupted: architecture '{built.name}' has hash {built.hash:08x}, not {header['arch_hash']:08x}"
+            f"'{what}' is corrupted: architecture '{built.name}' has hash {built.hash:08x}, "
+            f"not {header['arch_hash']:08x}"
         )
     return built
 

@@ -135,7 +135,7 @@ def window_grid(window: Window, layout: Layout, arch: ArchConfig) -> Grid:
 
 
 def highest_word(grid: Grid, taps: tuple[Tap, ...], pixels: int) -> IntArray:
-    """Per tile the number of input words (of one chunk, counted from its first) that written pixels of the tile read."""
+    """Per tile: input words (of one chunk, counted from its first) that the tile's written pixels need."""
     y, x = np.arange(grid.out_h)[:, None], np.arange(grid.out_w)[None, :]
     position = y * grid.grid_w + x
     tile = (position // (grid.tile_groups * pixels)).ravel()

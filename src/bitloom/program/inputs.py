@@ -1,7 +1,7 @@
-"""The image on its way in and the result on its way out: bytes in DDR for the driver (docs/spec/streams.md, "Input image").
+"""The image on its way in and the result on its way out: bytes in DDR (docs/spec/streams.md, "Input image").
 
-Folded: the host pads the border with the zero-point code and writes units of s×s pixels (s = stride of the first layer);
-LOAD makes words of `window` neighbouring units, so that the taps of the first layer fill the channel dimension.
+Folded: the host pads the border with the zero-point code and writes units of s×s pixels (s: stride of the first
+layer); LOAD makes words of `window` neighbouring units, so that the taps of the first layer fill the channel dimension.
 Linear: the host writes the words of the input tensor as they lie in the activation memory.
 """
 
@@ -135,8 +135,7 @@ def input_bytes(spec: InputSpec, codes: Int8Array) -> bytes:
         slot = slots(spec.segments, spec.word_bytes)[:, None]
         words[slot // spec.word_bytes, flat[None, :], slot % spec.word_bytes] = codes.reshape(spec.shape[0], -1)
         return words.tobytes()
-    cin, height, width = spec.shape
-    step = spec.step
+    cin, step = spec.shape[0], spec.step
     image = np.full((cin, spec.rows * step, spec.pitch * step), spec.zero_point, dtype=np.int8)
     part = codes[:, : spec.rows * step - spec.top, : spec.pitch * step - spec.left]
     image[:, spec.top : spec.top + part.shape[1], spec.left : spec.left + part.shape[2]] = part

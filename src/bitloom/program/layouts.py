@@ -1,9 +1,9 @@
 """Chooses the layout of every tensor, and inserts a copy only where two readers cannot share one.
 
 A tensor read with stride 2 is phase-split, one read by a window of stride 1 is plain. Residual and output, concatenated
-tensors and their result share a layout, and so do input and output of a pixel-wise layer that walks a split tensor in flat
-order. A class of tensors in which somebody needs plain is plain; its readers of stride 2 get a phase-split copy, made by a
-1×1 maximum pool whose requantization is the identity.
+tensors and their result share a layout, and so do input and output of a pixel-wise layer that walks a split tensor in
+flat order. A class of tensors in which somebody needs plain is plain; its readers of stride 2 get a phase-split copy,
+made by a 1×1 maximum pool whose requantization is the identity.
 """
 
 from __future__ import annotations
@@ -111,15 +111,17 @@ def _insert_copies(
 ) -> tuple[QuantGraph, dict[str, str]]:
     tensors, nodes, copies = dict(graph.tensors), list[QNode](), dict[str, str]()
     for node in graph.nodes:
-        if not isinstance(node, QConcat) and node.input != skip and not split_of[node.input]:
-            if windows[node.name].reading is Reading.SPLIT:
-                copy = node.input + COPY_SUFFIX
-                if copy not in tensors:
-                    tensors[copy] = replace(tensors[node.input], name=copy)
-                    split_of[copy] = True
-                    copies[copy] = node.input
-                    nodes.append(QPool(copy, node.input, copy, True, (1, 1), (1, 1), (0, 0, 0, 0), 0, IDENTITY))
-                node = replace(node, input=copy)
+        if isinstance(node, QConcat) or node.input == skip or split_of[node.input]:
+            nodes.append(node)
+            continue
+        if windows[node.name].reading is Reading.SPLIT:
+            copy = node.input + COPY_SUFFIX
+            if copy not in tensors:
+                tensors[copy] = replace(tensors[node.input], name=copy)
+                split_of[copy] = True
+                copies[copy] = node.input
+                nodes.append(QPool(copy, node.input, copy, True, (1, 1), (1, 1), (0, 0, 0, 0), 0, IDENTITY))
+            node = replace(node, input=copy)
         nodes.append(node)
     return QuantGraph(graph.name, tensors, tuple(nodes), graph.input, graph.output), copies
 
@@ -148,7 +150,7 @@ def _pitches(
 
 
 def _segments(graph: QuantGraph, channels: int) -> dict[str, tuple[int, ...]]:
-    """Pools keep channels where they are; a concatenation leaves holes after inputs that do not fill their last chunk."""
+    """Pools keep channels in place; a concatenation leaves holes after inputs that do not fill their last chunk."""
     classes = _Classes()
     for node in graph.nodes:
         if isinstance(node, QPool):

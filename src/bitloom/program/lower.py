@@ -8,7 +8,7 @@ from bitloom.errors import DataError
 from bitloom.program.commands import Base, Command, Opcode
 from bitloom.program.container import Program, TraceEntry, weight_offsets
 from bitloom.program.inputs import BEAT, input_bytes
-from bitloom.program.regions import Placement, Uint8Array
+from bitloom.program.regions import Uint8Array
 from bitloom.program.steps import EngineStep, LoadStep, Plan, StoreStep
 from bitloom.program.weights import WeightPacker
 from bitloom.quantize.qgraph import Int8Array, QConcat, QConv, QPool, QuantGraph
@@ -18,15 +18,18 @@ __all__ = ["extract", "input_image", "lower"]
 
 
 def lower(qgraph: QuantGraph, plan: Plan) -> Program:
-    """The program of `plan`, made from `qgraph`. ProgramError when a vector's weights exceed the ring of a lane or a field
-    of a command cannot hold its value."""
+    """The program of `plan`, made from `qgraph`.
+
+    ProgramError when a vector's weights exceed the ring of a lane, or a field of a command cannot hold its value.
+    """
     packer = WeightPacker(plan.arch)
     for step in plan.steps:
         if isinstance(step, EngineStep) and isinstance(step.node, QConv):
             packer.add(step)
     weights = packer.ports()
     used = [p for p, stream in enumerate(weights) if stream]
-    commands, trace = [], []
+    commands: list[Command] = []
+    trace: list[TraceEntry] = []
     for step in plan.steps:
         if isinstance(step, EngineStep):
             index = 1 + len(used) + len(commands)

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
+import numpy.typing as npt
 
 from bitloom.errors import ProgramError
 from bitloom.numerics.fixed import clamp, rshift
@@ -16,7 +17,7 @@ from bitloom.program.commands import Base, Command, Opcode, decode
 from bitloom.program.container import Program
 from bitloom.program.regions import IntArray, Uint8Array
 from bitloom.program.streams import LaneReader
-from bitloom.quantize.qgraph import FRACTION_BITS, SHIFTS
+from bitloom.quantize.qgraph import FRACTION_BITS, SHIFTS, Int8Array
 from bitloom.target.arch import ArchConfig
 
 #: Called after every command with its index, the command and the activation memory, uint8 [P, act_rows, C].
@@ -28,8 +29,8 @@ _OUTSIDE = -(1 << 40)
 def run_machine(program: Program, image: bytes, watch: Watcher | None = None, fill: int = 0) -> bytes:
     """The bytes behind the OUTPUT base after a run on the bytes of one image.
 
-    fill: the byte that memory holds at power-up; results do not depend on it. Raises ProgramError where the hardware would
-    stop with an error or read what it should not.
+    fill: the byte that memory holds at power-up; results do not depend on it. Raises ProgramError where the hardware
+    would stop with an error or read what it should not.
     """
     machine = Machine(program.arch, program.image(), image, program.output_spec.bytes, program.scratch_bytes, fill)
     for index, command in enumerate(decode(program.commands)):
@@ -96,7 +97,8 @@ class Machine:
         data = bytes(self.ddr[base][f["ddr_offset"] : f["ddr_offset"] + size])
         if f["ddr_offset"] % 16 or len(data) < size:
             raise ProgramError(
-                f"{base.name}: {size} bytes at {f['ddr_offset']} are not aligned or not inside its {len(self.ddr[base])} bytes"
+                f"{base.name}: {size} bytes at {f['ddr_offset']} are not aligned or not inside its "
+                f"{len(self.ddr[base])} bytes"
             )
         return data
 
@@ -140,7 +142,7 @@ class Machine:
 
     def _check_rows(self, rows: IntArray, what: str) -> None:
         if rows.size and (rows.min() < 0 or rows.max() >= self.arch.act_rows):
-            raise ProgramError(f"{what}: rows {rows.min()}..{rows.max()} of an activation memory of {self.arch.act_rows}")
+            raise ProgramError(f"{what}: rows {rows.min()}..{rows.max()}, but the memory has {self.arch.act_rows}")
 
     # ---- CONV and POOL ----
 
@@ -168,7 +170,7 @@ class Machine:
         if not ok:
             raise ProgramError(f"layer {f['layer']}: grid or tiles contradict each other: {f}")
 
-    def _tap_words(self, f: dict[str, int], tap: dict[str, int], grid: _Grid) -> tuple[IntArray, IntArray]:
+    def _tap_words(self, f: dict[str, int], tap: dict[str, int], grid: _Grid) -> tuple[npt.NDArray[np.bool_], IntArray]:
         """(mask of positions inside, flat input positions with 0 outside)."""
         inside = (grid.oy >= tap["y_lo"]) & (grid.oy < tap["y_hi"]) & (grid.ox >= tap["x_lo"]) & (grid.ox < tap["x_hi"])
         flat = grid.n + tap["row_off"] * self.arch.pixels + tap["bank_off"]
@@ -194,7 +196,7 @@ class Machine:
         if f["residual"]:
             raise ProgramError(f"layer {f['layer']}: has a residual input while LOAD is under way")
 
-    def _gather(self, f: dict[str, int], tap: dict[str, int], grid: _Grid, chunk: int, count: int, pad: int) -> IntArray:
+    def _gather(self, f: dict[str, int], tap: dict[str, int], grid: _Grid, chunk: int, count: int) -> Int8Array:
         """Codes (positions, count * C) of chunks chunk .. chunk+count-1 under a tap."""
         p = self.arch.pixels
         inside, flat = self._tap_words(f, tap, grid)
@@ -203,7 +205,7 @@ class Machine:
         self._check_rows(rows[inside], f"layer {f['layer']}")
         rows = np.where(inside[:, None], rows, 0)
         words = self.memory[(flat % p)[:, None], rows].view(np.int8).reshape(len(flat), -1)
-        return np.where(inside[:, None], words, np.int8(pad))
+        return np.where(inside[:, None], words, np.int8(f["pad_code"]))
 
     def _conv(self, command: Command, grid: _Grid) -> None:
         f, arch = command.fields, self.arch
@@ -212,13 +214,14 @@ class Machine:
             self._lanes = LaneReader(arch, ports)
         steps = len(command.taps) * f["in_chunks"]
         vectors = [self._lanes.vector(steps) for _ in range(f["n_vectors"])]
-        weight = np.concatenate([v.weight for v in vectors]).reshape(-1, len(command.taps), f["in_chunks"] * arch.channels)
+        weight = np.concatenate([v.weight for v in vectors])
+        weight = weight.reshape(len(weight), len(command.taps), f["in_chunks"] * arch.channels)
         acc = np.zeros((len(grid.n), weight.shape[0]), dtype=np.int64)
         per = max(1, _EXACT_CHANNELS // arch.channels)
         for index, tap in enumerate(command.taps):
             for chunk in range(0, f["in_chunks"], per):
                 count = min(per, f["in_chunks"] - chunk)
-                act = self._gather(f, tap, grid, chunk, count, f["pad_code"]).astype(np.float32)
+                act = self._gather(f, tap, grid, chunk, count).astype(np.float32)
                 part = weight[:, index, chunk * arch.channels : (chunk + count) * arch.channels].astype(np.float32)
                 acc += (act @ part.T).astype(np.int64)
         acc += np.concatenate([v.bias for v in vectors])
@@ -235,7 +238,7 @@ class Machine:
         for chunk in range(f["in_chunks"]):
             acc: IntArray | None = None
             for tap in command.taps:
-                act = self._gather(f, tap, grid, chunk, 1, f["pad_code"]).astype(np.int64)
+                act = self._gather(f, tap, grid, chunk, 1).astype(np.int64)
                 if f["pool_max"]:
                     inside, _ = self._tap_words(f, tap, grid)
                     act = np.where(inside[:, None], act, _OUTSIDE)

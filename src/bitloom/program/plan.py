@@ -23,8 +23,8 @@ __all__ = ["Plan", "plan"]
 def plan(qgraph: QuantGraph, arch: ArchConfig) -> Plan:
     """The plan of `qgraph` on `arch`.
 
-    Raises UnsupportedLayerError for a layer that the accelerator cannot express, ProgramError when the activation memory
-    is too small (the text tells where, and how many rows would do).
+    Raises UnsupportedLayerError for a layer that the accelerator cannot express, ProgramError when the activation
+    memory is too small (the text tells where, and how many rows would do).
     """
     fold = _fold(qgraph, arch)
     laid = lay_out(qgraph, arch.channels, fold is not None)
@@ -122,7 +122,8 @@ class _Materializer:
         bound: tuple[int, int, int],
         arch: ArchConfig,
     ) -> None:
-        self.laid, self.fold, self.schedule, self.regions, self.bound, self.arch = laid, fold, schedule, regions, bound, arch
+        self.laid, self.fold, self.schedule, self.regions = laid, fold, schedule, regions
+        self.bound, self.arch = bound, arch
         self.base = {r.name: r.base for r in regions}
         self.layers = ["begin"]
 
@@ -147,9 +148,7 @@ class _Materializer:
         out = self.schedule.whole[graph.output]
         c, h, w = graph.tensors[graph.output].shape
         output = LinearSpec((c, h, w), out.segments, out.layout, arch.channels, out.words)
-        return Plan(
-            graph.name, arch, tuple(steps), self.regions, whole, self._input_spec(), output, tuple(self.layers)
-        )
+        return Plan(graph.name, arch, tuple(steps), self.regions, whole, self._input_spec(), output, tuple(self.layers))
 
     def _input_spec(self) -> FoldSpec | LinearSpec:
         if self.fold is not None:

@@ -32,8 +32,8 @@ class Layout:
     def flat(self, y: IntArray, x: IntArray) -> IntArray:
         """Flat position of pixels (y, x), broadcast against each other."""
         if not self.split:
-            return y * self.pitch + x
-        return (2 * (y & 1) + (x & 1)) * self.phase_pixels + (y >> 1) * self.pitch + (x >> 1)
+            return np.asarray(y * self.pitch + x)
+        return np.asarray((2 * (y & 1) + (x & 1)) * self.phase_pixels + (y >> 1) * self.pitch + (x >> 1))
 
 
 def split_layout(rows: int, pitch: int, pixels: int) -> Layout:
@@ -92,7 +92,7 @@ class Placement:
         chunks = np.arange(chunk_count(self.segments, channels))[:, None, None]
         words = memory[flat % pixels, self.base + chunks * self.chunk_rows + flat // pixels]  # chunk, y, x, byte
         planar = np.moveaxis(words, 3, 1).reshape(-1, self.rows, self.width)
-        return planar[slots(self.segments, channels)].view(np.int8)
+        return np.asarray(planar[slots(self.segments, channels)].view(np.int8))
 
 
 @dataclass(frozen=True)

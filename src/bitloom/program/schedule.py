@@ -1,7 +1,7 @@
 """The order of work, and which buffer every job reads and writes.
 
-A chain of layers may be cut into stripes of rows: each stripe of the chain's last output is computed from stripes of the
-tensors before it, halo rows again, so that only the chain's end is ever whole.
+A chain of layers may be cut into stripes of rows: each stripe of the chain's last output is computed from stripes of
+the tensors before it, halo rows again, so that only the chain's end is ever whole.
 """
 
 from __future__ import annotations
@@ -168,9 +168,8 @@ class _Builder:
             words = linear_words(max(words, self.load_words), arch.channels)
         if owner != name:
             parent = self._tensor(owner)
-            buffer = Buffer(
-                name, segments, 0, rows, width, layout, owner, chunk * parent.chunk_rows, parent.chunk_rows, parent.words
-            )
+            per, at = parent.chunk_rows, chunk * parent.chunk_rows
+            buffer = Buffer(name, segments, 0, rows, width, layout, owner, at, per, parent.words)
         else:
             chunk_rows = -(-words // arch.pixels)
             self.region_rows[name] = chunk_rows * chunk_count(segments, arch.channels)
@@ -243,7 +242,8 @@ class _Builder:
             dst = last if node is nodes[-1] else self._stripe(node.output, a, b, f"{node.output} {label}")
             full = self.laid.windows[node.name]
             top = full.top - full.stride * a + src.y0
-            window = Window(full.kernel, full.stride, top, full.left, (src.rows, full.in_size[1]), (b - a, full.out_size[1]))
+            sizes = (src.rows, full.in_size[1]), (b - a, full.out_size[1])
+            window = Window(full.kernel, full.stride, top, full.left, *sizes)
             self.jobs.append(EngineJob(node.name, node, src, dst, None, a, b, window))
             src = dst
 

@@ -82,7 +82,7 @@ Step = LoadStep | EngineStep | StoreStep
 class Plan:
     """Everything the hardware needs to know about a network, before it is written as bits.
 
-    placements: where each whole tensor lies (tensors that exist only in stripes are absent).  layers: names by layer number.
+    placements: where each whole tensor lies (absent: tensors that exist only in stripes).  layers: names by number.
     """
 
     name: str

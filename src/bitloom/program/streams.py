@@ -1,4 +1,4 @@
-"""Reads weight streams back: blocks to lanes, lanes to vectors. The machine's half of `weights.py`, written from the text."""
+"""Reads weight streams back: blocks to lanes, lanes to vectors; written from docs/spec/streams.md, not `weights.py`."""
 
 from __future__ import annotations
 
@@ -38,9 +38,7 @@ def lane_bits(stream: bytes, lanes: int) -> list[Uint8Array]:
             if tag >= lanes:
                 raise ProgramError(f"weight stream: tag {tag} names no lane; the port has {lanes}")
             found[int(tag)].append(beat)
-    return [
-        np.unpackbits(np.concatenate(b), bitorder="little") if b else np.zeros(0, dtype=np.uint8) for b in found
-    ]
+    return [np.unpackbits(np.concatenate(b), bitorder="little") if b else np.zeros(0, dtype=np.uint8) for b in found]
 
 
 class LaneReader:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 import numpy as np
+import numpy.typing as npt
 
 from bitloom.errors import ProgramError
 from bitloom.program.inputs import BEAT, fold_weights
@@ -94,8 +95,8 @@ class WeightPacker:
         need = words + 2 * words_per_beat(arch)
         if need > arch.ring_words:
             raise ProgramError(
-                f"{node.name}: a lane needs {words} words for one vector ({len(step.taps)} taps x {step.in_chunks} chunks x "
-                f"{widest} bits) and two beats more, {need} in all, but architecture '{arch.name}' has ring_words = "
+                f"{node.name}: a lane needs {words} words for one vector ({len(step.taps)} taps x {step.in_chunks} chunks "
+                f"x {widest} bits) and two beats more, {need} in all, but architecture '{arch.name}' has ring_words = "
                 f"{arch.ring_words}; use fewer bits in this layer or a ring of {1 << (need - 1).bit_length()} words"
             )
 
@@ -127,7 +128,7 @@ class WeightPacker:
                 lane.count += len(planes[index])
         self._vectors += 1
 
-    def _header_rows(self, headers: IntArray) -> Uint8Array:
+    def _header_rows(self, headers: npt.NDArray[np.uint64]) -> Uint8Array:
         """(M, header words, bytes of a word)."""
         raw = headers.astype("<u8").view(np.uint8).reshape(len(headers), 8)
         if self.arch.channels == 4:
@@ -153,10 +154,10 @@ class WeightPacker:
                 continue
             n = -(-lane.count // per_beat)
             words = np.concatenate(lane.words, axis=0)
-            padded = np.zeros((n * per_beat, words.shape[1]), dtype=np.uint8)
+            padded: Uint8Array = np.zeros((n * per_beat, words.shape[1]), dtype=np.uint8)
             padded[: lane.count] = words
             if arch.channels == 4:
-                padded = padded[0::2] | padded[1::2] << 4
+                padded = (padded[0::2] | padded[1::2] << 4).astype(np.uint8)
             beats.append(padded.reshape(n, BEAT))
             keys.append(self._need(lane, np.arange(n) * per_beat))
             lanes.append(np.full(n, index, dtype=np.int64))
@@ -181,7 +182,7 @@ class WeightPacker:
 def _pack_planes(weights: Int8Array, bits: int) -> Uint8Array:
     """(lanes, steps, C) codes -> (lanes, steps * bits, bytes of a word): planes of two's complement, MSB first.
 
-    Widths of 6 to 8 need no other order: hi planes (MSB first), then the four lo planes, are the code's bits from the top.
+    Widths of 6 to 8 need no other order: hi planes (MSB first), then four lo planes, are the code's bits from the top.
     """
     lanes, steps, channels = weights.shape
     shift = np.arange(bits - 1, -1, -1, dtype=np.uint8)[None, None, :, None]
