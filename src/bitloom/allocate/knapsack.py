@@ -49,12 +49,16 @@ class Problem:
 
 @dataclass(frozen=True, eq=False)
 class Solution:
-    """choice (n,) int64; objective; bound: proven lower bound of any feasible objective; size; seconds."""
+    """choice (n,) int64; objective; bound: proven lower bound of any feasible objective; size; seconds.
+
+    slope: cost per unit of size at the budget, the multiplier of the linear relaxation (0: the budget does not bind).
+    """
 
     choice: IntArray
     objective: float
     bound: float
     size: int
+    slope: float
     seconds: float
 
     @property
@@ -77,33 +81,62 @@ class _Segments:
 def solve(problem: Problem, budget: int) -> Solution:
     """The cheapest choice with total size <= budget; BudgetError names the nearest feasible budget."""
     start = time.perf_counter()
-    if budget < problem.smallest:
-        raise BudgetError(
-            f"a budget of {budget} bits cannot be met: the smallest allocation has {problem.smallest} bits; "
-            f"raise the budget to {problem.smallest} or allow smaller widths"
-        )
-    first, segments = _hull(problem)
-    rows = np.arange(len(first))
-    choice = first.copy()
-    left = budget - int(problem.size[rows, first].sum())
-    cost = float(problem.cost[rows, first].sum())
-    filled = np.cumsum(segments.size)
-    taken = int(np.searchsorted(filled, left, side="right"))
-    # Segments of an item are in hull order, so that the last one taken tells the choice.
-    np.maximum.at(choice, segments.item[:taken], segments.target[:taken])
-    left -= int(filled[taken - 1]) if taken else 0
-    bound = cost - float(segments.cost[:taken].sum())
-    if taken < len(segments.item):
-        bound -= float(segments.cost[taken]) * left / float(segments.size[taken])
-        _fill(choice, segments, taken, left)
-    objective = float(problem.cost[rows, choice].sum())
-    size = int(problem.size[rows, choice].sum())
-    return Solution(choice, objective, min(bound, objective), size, time.perf_counter() - start)
+    return _solve(_prepare(problem), budget, start)
 
 
 def front(problem: Problem, budgets: npt.ArrayLike) -> tuple[Solution, ...]:
-    """Solutions of many budgets."""
-    return tuple(solve(problem, int(b)) for b in np.asarray(budgets, dtype=np.int64))
+    """Solutions of many budgets; the hull and its order are made once. Raises BudgetError like `solve`."""
+    start = time.perf_counter()
+    prepared = _prepare(problem)
+    solutions = []
+    for budget in np.asarray(budgets, dtype=np.int64):
+        solutions.append(_solve(prepared, int(budget), start))
+        start = time.perf_counter()
+    return tuple(solutions)
+
+
+@dataclass(frozen=True, eq=False)
+class _Prepared:
+    """Smallest allowed choice of every item and its totals; hull segments with their running totals, 0 first."""
+
+    problem: Problem
+    first: IntArray
+    size: int
+    cost: float
+    segments: _Segments
+    sizes: IntArray
+    costs: FloatArray
+
+
+def _prepare(problem: Problem) -> _Prepared:
+    first, segments = _hull(problem)
+    rows = np.arange(len(first))
+    sizes = np.concatenate([[0], np.cumsum(segments.size)]).astype(np.int64)
+    costs = np.concatenate([[0.0], np.cumsum(segments.cost)])
+    size, cost = int(problem.size[rows, first].sum()), float(problem.cost[rows, first].sum())
+    return _Prepared(problem, first, size, cost, segments, sizes, costs)
+
+
+def _solve(p: _Prepared, budget: int, start: float) -> Solution:
+    if budget < p.size:
+        raise BudgetError(
+            f"a budget of {budget} bits cannot be met: the smallest allocation has {p.size} bits; "
+            f"raise the budget to {p.size} or allow smaller widths"
+        )
+    segments, choice = p.segments, p.first.copy()
+    taken = int(np.searchsorted(p.sizes, budget - p.size, side="right")) - 1
+    # Segments of an item are in hull order, so that the last one taken tells the choice.
+    np.maximum.at(choice, segments.item[:taken], segments.target[:taken])
+    left = budget - p.size - int(p.sizes[taken])
+    bound, slope = p.cost - float(p.costs[taken]), 0.0
+    if taken < len(segments.item):
+        slope = float(segments.cost[taken]) / float(segments.size[taken])
+        bound -= slope * left
+        _fill(choice, segments, taken, left)
+    rows = np.arange(len(choice))
+    objective = float(p.problem.cost[rows, choice].sum())
+    size = int(p.problem.size[rows, choice].sum())
+    return Solution(choice, objective, min(bound, objective), size, slope, time.perf_counter() - start)
 
 
 def _hull(problem: Problem) -> tuple[IntArray, _Segments]:
@@ -112,6 +145,7 @@ def _hull(problem: Problem) -> tuple[IntArray, _Segments]:
     rows = np.arange(n)
     current = np.argmax(np.isfinite(cost), axis=1).astype(np.int64)
     first = current.copy()
+    before = np.full(n, np.inf)
     parts: list[tuple[IntArray, IntArray, FloatArray, IntArray, FloatArray]] = []
     alive = rows
     while alive.size:
@@ -129,6 +163,8 @@ def _hull(problem: Problem) -> tuple[IntArray, _Segments]:
         if not alive.size:
             break
         picked = np.flatnonzero(ok)
+        steep = np.minimum(steep, before[alive])  # rounding must not turn the order inside an item
+        before[alive] = steep
         parts.append((alive, best, steep, grow[picked, best], gain[picked, best]))
         current[alive] = best
     if not parts:
