@@ -15,7 +15,7 @@ FaultKind = Literal["response", "early_last", "late_last", "stuck_address", "stu
 
 #: Base addresses: above 4 GiB and with different high words, so that every HI register matters.
 PROGRAM_BASE, INPUT_BASE, OUTPUT_BASE, SCRATCH_BASE = 0x4_8000_0000, 0x5_4000_0000, 0x6_2000_0000, 0x7_1000_0000
-#: What DDR holds before anything is written: -128 is no legal activation code.
+#: What input, output and scratch hold before every image: -128 is no legal activation code.
 FILL = 0x80
 _ADDRESS = {name: address for name, address, _, _ in REGISTERS}
 
@@ -213,10 +213,10 @@ def write_job(
     input_bytes = max([_padded(len(i)) for i in images], default=16)
     lines = ["bitloom-job 1", *(f"param {name} {value!r}" for name, value in params.items())]
     lines += [
-        f"region program {PROGRAM_BASE:#x} {_padded(program_bytes)} 0",
-        f"region input {INPUT_BASE:#x} {input_bytes} {FILL}",
-        f"region output {OUTPUT_BASE:#x} {_padded(workload.output_bytes)} {FILL}",
-        f"region scratch {SCRATCH_BASE:#x} {_padded(workload.scratch_bytes)} {FILL}",
+        f"region program {PROGRAM_BASE:#x} {_padded(program_bytes)} 0 0",
+        f"region input {INPUT_BASE:#x} {input_bytes} {FILL} 1",
+        f"region output {OUTPUT_BASE:#x} {_padded(workload.output_bytes)} {FILL} 1",
+        f"region scratch {SCRATCH_BASE:#x} {_padded(workload.scratch_bytes)} {FILL} 1",
         f"load {PROGRAM_BASE:#x} {_relative(program, folder)} 0 {program_bytes}",
     ]
     for name, value in (("ID", HARDWARE_ID), ("VERSION", FORMAT_VERSION), ("ARCH_HASH", workload.arch_hash)):

@@ -62,6 +62,7 @@ Job Job::read(const std::string& folder) {
       region.base = number(line, text);
       region.bytes = number(line, text);
       region.fill = static_cast<uint32_t>(number(line, text));
+      region.refill = number(line, text) != 0;
       job.regions.push_back(region);
     } else if (word == "load") {
       LoadJob load;

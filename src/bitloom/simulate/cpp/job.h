@@ -17,6 +17,7 @@ struct RegionJob {
   std::string name;
   uint64_t base = 0, bytes = 0;
   uint32_t fill = 0;
+  bool refill = false;  // before every run
 };
 struct RegisterJob {
   std::string name;

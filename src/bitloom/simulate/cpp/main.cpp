@@ -2,6 +2,7 @@
 // Usage: simulator FOLDER. Exit codes: common.h.
 #include <chrono>
 #include <cstdio>
+#include <cstring>
 #include <fstream>
 #include <memory>
 
@@ -130,6 +131,11 @@ class Simulation {
   }
 
   void run_one(size_t index, const RunJob& run) {
+    // Nothing of an earlier image may pass for a result of this one.
+    for (size_t i = 0; i < job_.regions.size(); ++i) {
+      Region& region = machine_.ddr.regions[i];
+      if (job_.regions[i].refill) std::memset(region.bytes.data(), static_cast<int>(job_.regions[i].fill), region.bytes.size());
+    }
     for (const LoadJob& load : run.loads) load_bytes(load);
     machine_.begin_run();
     machine_.ddr.forget_outside();

@@ -1,0 +1,60 @@
+"""Parameters and the flat wrapper: Verilator elaborates it around the real top for every named architecture."""
+
+from __future__ import annotations
+
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from bitloom.emit.parameters import rtl_parameters, rtl_sources, verilator_parameters, yosys_parameters
+from bitloom.emit.wrapper import wrapper
+from bitloom.errors import TargetError
+from bitloom.simulate.toolchain import find_toolchain
+from bitloom.target.arch import NAMED
+
+
+@pytest.mark.parametrize("name", sorted(NAMED))
+def test_the_wrapper_elaborates(name: str, tmp_path: Path) -> None:
+    path = tmp_path / "bitloom_top.sv"
+    path.write_text(wrapper(NAMED[name]))
+    tools = find_toolchain()
+    flags = [
+        "--lint-only",
+        "-Wno-lint",
+        "-Wno-style",
+        "-Wwarn-WIDTH",
+        "-Wwarn-PINMISSING",
+        "--top-module",
+        "bitloom_top",
+    ]
+    command = [*tools.verilator, *flags, *map(str, rtl_sources()), str(path)]
+    done = subprocess.run(command, env=tools.environment, capture_output=True, text=True, check=False)
+    told = [line for line in done.stderr.splitlines() if "bitloom_top.sv" in line]
+    assert done.returncode == 0 and not told, done.stderr[-2000:]
+
+
+def test_ports_are_flat_and_complete() -> None:
+    text = wrapper(NAMED["full"])
+    for port in ("w0", "w3", "d", "c"):
+        assert f"input  logic [127:0] m_axi_{port}_rdata" in text and f"assign m_axi_{port}_arcache = 4'b0011;" in text
+    assert "output logic [15:0] m_axi_d_wstrb" in text and "m_axi_c_wdata" not in text and "m_axi_w4" not in text
+    assert ".m_axi_w_araddr_o({m_axi_w3_araddr, m_axi_w2_araddr, m_axi_w1_araddr, m_axi_w0_araddr})" in text
+    assert f"32'h{NAMED['full'].hash:08X}" in text
+    assert (
+        "ASSOCIATED_BUSIF s_axi:m_axi_w0:m_axi_w1:m_axi_w2:m_axi_w3:m_axi_d:m_axi_c, ASSOCIATED_RESET aresetn" in text
+    )
+
+
+def test_parameters_have_the_forms_of_the_tools() -> None:
+    parameters = rtl_parameters(NAMED["tiny"])
+    assert parameters["T"] == 8 and parameters["DC"] == 4 and parameters["ArchHash"] == NAMED["tiny"].hash
+    assert "-GP=2" in verilator_parameters(parameters)
+    assert f"-GArchHash=32'h{NAMED['tiny'].hash:08X}" in verilator_parameters(parameters)
+    words = yosys_parameters(parameters)
+    assert words[:3] == ("-chparam", "P", "2") and len(words) == 3 * len(parameters)
+
+
+def test_a_folder_without_the_package_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(TargetError, match=r"no bl_pkg.sv below .*; reinstall bitloom"):
+        rtl_sources(tmp_path)
