@@ -16,6 +16,8 @@ _PRODUCT = (
 )
 _SOFTMAX = ("is a softmax", "return logits; the class does not change")
 _NORM = ("normalises with statistics of the image", "use batch normalization behind convolutions")
+_BATCH = ("normalises with the statistics of the batch", "track running statistics and use eval mode")
+_TRANSPOSED = ("is a transposed convolution", "use upsampling outside the accelerator, or another network")
 _SPATIAL = ("changes the map's size by interpolation", "resize outside the accelerator")
 
 _KNOWN: dict[str, tuple[str, str]] = {
@@ -25,6 +27,8 @@ _KNOWN: dict[str, tuple[str, str]] = {
         _ACTIVATION,
     ),
     **dict.fromkeys(("mul", "div", "matmul", "bmm", "mm", "addmm", "sub", "pow", "sqrt", "einsum"), _PRODUCT),
+    "_native_batch_norm_legit": _BATCH,
+    **dict.fromkeys(("conv_transpose2d", "convtranspose", "conv_transpose1d", "conv_transpose3d"), _TRANSPOSED),
     **dict.fromkeys(("softmax", "log_softmax", "_softmax", "_log_softmax", "logsoftmax"), _SOFTMAX),
     **dict.fromkeys(
         ("layer_norm", "group_norm", "instance_norm", "native_group_norm", "native_layer_norm", "layernormalization",

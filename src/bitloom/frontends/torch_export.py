@@ -105,7 +105,7 @@ class _Walk:
                 self.values[node] = self.draft.add("input", Input(self.shape))
             elif node.op == "get_attr":
                 self.values[node] = self._constant(str(node.target))
-            elif node.op == "call_function":
+            elif node.op == "call_function" and (node.users or "val" in node.meta):  # not an assertion
                 self.values[node] = self._call(node)
             elif node.op == "output":
                 result = self.values[node.args[0][0]]
@@ -127,13 +127,13 @@ class _Walk:
         if node.target is operator.getitem:
             source = node.args[0]
             assert isinstance(source, fx.Node)
-            if node.args[1] == 0:
+            if node.args[1] == 0 or _kind(source) not in HANDLERS:
                 return self.values[source]
-            return self.draft.add(f"{node.name}", _second_output(source), _names(self.values[source]))
+            return self.draft.add(node.name, _second_output(source), _names(self.values[source]))
         sources = [self.values[x] for x in node.all_input_nodes]
         if not any(isinstance(x, str) for x in sources):
             return self._fold(node)
-        kind = str(getattr(node.target, "overloadpacket", node.target)).removeprefix("aten.")
+        kind = _kind(node)
         reader = Reader(node, kind, self._name(node, kind), self.values, self.draft)
         handler = HANDLERS.get(kind)
         return reader.unsupported(*explain(kind)) if handler is None else handler(reader)
@@ -154,9 +154,13 @@ class _Walk:
         return path if leaf else f"{path}.{kind}".removeprefix(".")
 
 
+def _kind(node: fx.Node) -> str:
+    """The ATen operation without namespace and overload, for example conv2d."""
+    return str(getattr(node.target, "overloadpacket", node.target)).removeprefix("aten.")
+
+
 def _second_output(source: fx.Node) -> Unknown:
-    kind = str(source.target).removeprefix("aten.")
-    return Unknown(kind, "its second output is used", "use the first output only (no pooling indices)")
+    return Unknown(_kind(source), "its second output is used", "use the first output only (no pooling indices)")
 
 
 def _names(value: str | Tensor) -> tuple[str, ...]:

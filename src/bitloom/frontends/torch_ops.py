@@ -123,7 +123,7 @@ def _linear(r: Reader) -> str:
 def _batch_norm(r: Reader) -> str:
     mean, var = r.constant("running_mean"), r.constant("running_var")
     if mean is None or var is None or (r.kind == "batch_norm" and r.arg("training")):
-        return r.unsupported("normalises with the statistics of the batch", "track running statistics (eval mode)")
+        return r.unsupported(*explain("_native_batch_norm_legit"))
     scale, shift = batch_norm_affine(r.name, r.constant("weight"), r.constant("bias"), mean, var, float(r.arg("eps")))
     return r.add(Affine(scale, shift), r.tensor("input"))
 
@@ -267,6 +267,12 @@ def _identity(r: Reader) -> str:
     return str(next(r.values[x] for x in r.node.all_input_nodes))
 
 
+def _cast(r: Reader) -> str:
+    if not r.node.meta["val"].is_floating_point():
+        return r.unsupported(f"casts to {r.node.meta['val'].dtype}", "keep activations in floating point")
+    return _identity(r)
+
+
 def _dropout(r: Reader) -> str:
     if r.arg("train") and r.arg("p"):
         return r.unsupported("drops values in inference too", "use nn.Dropout, or pass training=self.training")
@@ -282,8 +288,9 @@ HANDLERS: dict[str, Callable[[Reader], str]] = {
     **dict.fromkeys(("adaptive_avg_pool2d", "_adaptive_avg_pool2d", "adaptive_max_pool2d"), _adaptive_pool),
     **dict.fromkeys(("flatten", "view", "reshape", "_unsafe_view", "squeeze", "unsqueeze"), _reshape),
     **dict.fromkeys(("clone", "contiguous", "detach", "alias", "lift_fresh_copy"), _identity),
-    **dict.fromkeys(("dropout", "feature_dropout"), _dropout),
+    **dict.fromkeys(("dropout", "feature_dropout", "native_dropout"), _dropout),
     **dict.fromkeys(("pad", "constant_pad_nd"), _pad),
+    **dict.fromkeys(("_to_copy", "to"), _cast),
     "linear": _linear,
     "add": _add,
     "avg_pool2d": _avg_pool,

@@ -1,0 +1,129 @@
+"""What cannot be imported: every layer at once, with reason and advice."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from bitloom.errors import GraphError, UnsupportedLayerError, WeightsError
+from bitloom.frontends.check import check
+from bitloom.frontends.findings import Severity
+from bitloom.frontends.torch_export import from_torch
+
+SHAPE = (4, 8, 8)
+
+
+class Apply(nn.Module):
+    """A convolution 'conv', then a function of its output."""
+
+    def __init__(self, function: Callable[[Tensor], Tensor]) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(4, 4, 1)
+        self.function = function
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.function(self.conv(x))
+
+
+@pytest.mark.parametrize(
+    ("module", "text"),
+    [
+        (nn.Sequential(nn.Conv2d(4, 4, 3, groups=4)), r"'0' \(conv2d\): groups = 4; replace it by a dense convolution"),
+        (nn.Sequential(nn.Conv2d(4, 4, 3, dilation=2)), r"dilation = \(2, 2\); use a larger dense kernel"),
+        (nn.Sequential(nn.ConvTranspose2d(4, 4, 2)), r"'0' \(conv_transpose2d\): is a transposed convolution"),
+        (nn.Sequential(nn.SiLU()), r"'0' \(silu\): is an activation other than ReLU; replace it by ReLU"),
+        (nn.Sequential(nn.LeakyReLU()), "other than ReLU"),
+        (
+            nn.Sequential(nn.BatchNorm2d(4)),
+            "follows Input 'input', so it cannot be folded .* right behind a convolution",
+        ),
+        (nn.Sequential(nn.Conv2d(4, 4, 1), nn.ReLU(), nn.BatchNorm2d(4)), "'2' .*follows Relu '1'"),
+        (nn.Sequential(nn.Conv2d(4, 4, 1), nn.BatchNorm2d(4, track_running_stats=False)), "statistics of the batch"),
+        (Apply(lambda y: F.batch_norm(y, torch.zeros(4), torch.ones(4)) + y), "also read by another layer"),
+        (Apply(lambda y: y * 2), r"mul.*multiplies activations"),
+        (Apply(lambda y: y * y.mean((2, 3), keepdim=True)), "multiplies activations"),
+        (Apply(lambda y: torch.add(y, y, alpha=2)), "alpha = 2"),
+        (Apply(lambda y: y + y.mean((2, 3), keepdim=True)), r"broadcasts \(1, 4, 8, 8\) and \(1, 4, 1, 1\)"),
+        (Apply(lambda y: y + torch.ones(8)), r"adds a constant of shape \(8,\); add one value per channel"),
+        (Apply(lambda y: torch.split(y, 2, 1)[1]), "split"),
+        (Apply(lambda y: y.clamp(-1, 1)), "clamps to -1..1"),
+        (Apply(lambda y: F.dropout(y)), "drops values in inference too; use nn.Dropout"),
+        (Apply(lambda y: y.mean(1)), r"mean over dimensions \[1\]"),
+        (Apply(lambda y: y[:, :2]), "slices dimension 1 of"),
+        (Apply(lambda y: y[:, :, 1::2]), "from 1 to"),
+        (Apply(lambda y: F.pad(y, (1, 1, 1, 1), mode="reflect")), "mode 'reflect'"),
+        (Apply(lambda y: F.pad(y, (1, 1), value=2.0)), "value 2.0; pad with zeros"),
+        (Apply(lambda y: F.pad(y, (-1, -1))), r"pads by \[-1, -1\]"),
+        (Apply(lambda y: torch.cat([y, y], 2)), "along dimension 2; concatenate channels"),
+        (Apply(lambda y: torch.cat([y, torch.ones(1, 1, 8, 8)], 1)), "concatenates constants"),
+        (Apply(lambda y: y.reshape(1, 2, 2, 8, 8).transpose(1, 2).reshape(1, 4, 8, 8)), "transpose"),
+        (Apply(lambda y: y.flatten()), r"reshapes to \(256,\), which mixes the batch in"),
+        (Apply(lambda y: y.reshape(1, 8, 4, 8)), r"reshapes \(4, 8, 8\) to \(8, 4, 8\); only flattening"),
+        (Apply(lambda y: F.linear(y, torch.ones(3, 8))), r"reads a tensor of shape \(1, 4, 8, 8\); flatten"),
+        (Apply(lambda y: F.softmax(y.flatten(1), 1)), "is a softmax; return logits"),
+        (Apply(lambda y: F.interpolate(y, scale_factor=2)), "interpolation"),
+        (Apply(lambda y: F.max_pool2d(y, 2, return_indices=True)[1].float()), "its second output is used"),
+        (nn.Sequential(nn.MaxPool2d(2, dilation=2)), "dilation"),
+        (nn.Sequential(nn.AvgPool2d(3, 2, 1, count_include_pad=False)), "count_include_pad = False with padding"),
+        (nn.Sequential(nn.AvgPool2d(2, divisor_override=3)), "divisor_override = 3"),
+        (nn.Sequential(nn.AdaptiveAvgPool2d(3)), "pools 8x8 to 3x3, which does not divide evenly"),
+        (nn.Sequential(nn.LayerNorm([4, 8, 8])), "statistics of the image"),
+    ],
+)
+def test_each_unsupported_layer_has_a_reason_and_advice(module: nn.Module, text: str) -> None:
+    with pytest.raises(UnsupportedLayerError, match=text):
+        from_torch(module, SHAPE)
+
+
+def test_all_unsupported_layers_are_listed_at_once() -> None:
+    net = nn.Sequential(nn.Conv2d(4, 4, 3, groups=2), nn.SiLU(), nn.Conv2d(4, 4, 3, dilation=2), nn.Sigmoid())
+    with pytest.raises(UnsupportedLayerError) as caught:
+        from_torch(net, SHAPE, "bad")
+    lines = str(caught.value).splitlines()
+    assert lines[0] == "model 'bad': 4 layers are not supported"
+    assert [line.split("'")[1] for line in lines[1:]] == ["0", "1", "2", "3"]
+    found = check(net, SHAPE)
+    assert [finding.name for finding in found] == ["0", "1", "2", "3"]
+    assert {finding.severity for finding in found} == {Severity.UNSUPPORTED}
+    assert all(finding.reason and finding.advice for finding in found)
+
+
+def test_layers_that_do_not_reach_the_output_do_not_matter() -> None:
+    def forward(y: Tensor) -> Tensor:
+        F.silu(y)
+        return F.relu(y)
+
+    assert len(from_torch(Apply(forward), SHAPE).nodes) == 3
+
+
+@pytest.mark.parametrize(
+    ("module", "shape", "error", "text"),
+    [
+        (nn.Conv2d(3, 4, 3), (4, 8, 8), GraphError, r"fails on an image of shape \(4, 8, 8\): .* is image_shape right"),
+        (nn.Conv2d(4, 4, 3), (4, 8), GraphError, r"image_shape \(4, 8\), must be \(C, H, W\)"),
+        (Apply(lambda y: (y, y)), SHAPE, GraphError, "returns a tuple, must return one tensor"),
+        (Apply(lambda y: torch.ones(1, 3)), SHAPE, GraphError, "returns a constant"),
+        (Apply(lambda y: y if y.sum() > 0 else -y), SHAPE, UnsupportedLayerError, "cannot be traced by torch.export"),
+        (nn.Conv2d(4, 4, 3, device="meta"), SHAPE, WeightsError, "on the meta device and has no weights"),
+    ],
+)
+def test_models_that_do_not_run(module: nn.Module, shape: tuple, error: type[Exception], text: str) -> None:
+    with pytest.raises(error, match=text):
+        from_torch(module, shape)
+
+
+def test_weights_that_are_not_finite_name_the_layer() -> None:
+    net = nn.Sequential(nn.Conv2d(4, 4, 1), nn.ReLU())
+    net[0].weight.data[2, 1] = float("nan")
+    with pytest.raises(WeightsError, match=r"'0': 1 of 16 values of its weight are NaN .* index \(2, 1, 0, 0\)"):
+        from_torch(net, SHAPE)
+
+
+def test_data_dependent_control_flow_is_a_finding_too() -> None:
+    (found,) = check(Apply(lambda y: y if y.sum() > 0 else -y), SHAPE, "net")
+    assert found.severity is Severity.UNSUPPORTED
+    assert "torch.export" in found.reason
