@@ -1,10 +1,10 @@
 """The exact core of the multiple-choice knapsack: a dynamic program over the choices that reduced costs leave open.
 
-With the multiplier L of the linear relaxation, choice j of item i has the reduced cost r = cost + L·size - (least of its
-item) >= 0, and any feasible objective is `bound + Σ r + L·(unused budget)`. So a choice with `bound + r` at or above the
-best known objective is out, items with one choice left are fixed, and what remains (the core) is enumerated as undominated
-states of (size, reduced cost), as in Pisinger's minimal algorithm (European Journal of Operational Research 83, 1995).
-Past `max_states` the dearest states are dropped, and the least reduced cost among them limits the proven bound.
+With the multiplier L of the linear relaxation, choice j of item i has the reduced cost r = cost + L·size - (least of
+its item) >= 0, and any feasible objective is `bound + Σ r + L·(unused budget)`. So a choice with `bound + r` no lower
+than the best known objective is out, items with one choice left are fixed, and what remains (the core) is enumerated as
+undominated states of (size, reduced cost), as in Pisinger's minimal algorithm (European Journal of Operational Research
+83, 1995). Past `max_states` the dearest states are dropped, and the least reduced cost among them limits the bound.
 """
 
 from __future__ import annotations
@@ -78,7 +78,7 @@ class _Search:
         self.slack, self.room, self.max_states = slack, room, max_states
 
     def run(self, items: IntArray) -> tuple[list[int] | None, float, float]:
-        """Best picks for a prefix of items (the rest at base), its excess over the bound, least dropped reduced cost."""
+        """Best picks for the first items (others at base), their excess over the bound, least reduced cost dropped."""
         problem = self.problem
         delta_of = problem.size[items] - problem.size[items, self.base[items]][:, None]
         allowed = self.open_[items]
