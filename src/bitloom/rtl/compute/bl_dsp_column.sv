@@ -14,16 +14,13 @@ module bl_dsp_column #(
   output logic [1:0][1:0][SumW-1:0] sum_o
 );
   logic [1:0][C-1:0][21:0] pair;
-  logic [1:0][C-1:0][1:0]  low;
 
   for (genvar c = 0; c < C; c++) begin : g_dsp
     bl_dsp_quad u_dsp (.clk_i, .a_i(a_i[c]), .b_i(b_i[c]), .p_o({pair[1][c], pair[0][c]}));
-    assign low[0][c] = dig_low_i[0][c] * act_low_i[c];
-    assign low[1][c] = dig_low_i[1][c] * act_low_i[c];
   end
   for (genvar k = 0; k < 2; k++) begin : g_pair
     bl_lane_sum #(.C(C)) u_sum (
-      .clk_i, .pair_i(pair[k]), .low_i(low[k]), .sum0_o(sum_o[k][0]), .sum1_o(sum_o[k][1])
+      .clk_i, .pair_i(pair[k]), .dig_low_i(dig_low_i[k]), .act_low_i, .sum0_o(sum_o[k][0]), .sum1_o(sum_o[k][1])
     );
   end
 endmodule

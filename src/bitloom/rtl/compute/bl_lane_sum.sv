@@ -1,7 +1,7 @@
 // One lane pair of C DSPs: exact sums of two overlapping product lanes (docs/spec/arithmetic.md, "Four products per DSP").
-//   pair_i[c] = P[21:0] (or P[43:22]) of DSP c; low_i[c] = digit[1:0]·a1[1:0] modulo 4, the true low bits of the upper lane
+//   pair_i[c] = P[21:0] (or P[43:22]) of DSP c; dig_low_i[c] = digit[1:0], act_low_i[c] = a1[1:0]
 //   sum0_o = Σ lo + 1024·Σ hi - 2048·C,  sum1_o = Σ up - Σ hi - 2048·C,  lo = pair[9:0], up = pair[21:10],
-//   hi = (up[1:0] - low) modulo 4
+//   hi = (up[1:0] - digit[1:0]·a1[1:0]) modulo 4, two functions of at most six inputs
 // Latency: 1 + ceil(log3 C) cycles. Throughput 1. Resource: three adder trees, of 10, 12 and 2 bits.
 module bl_lane_sum #(
   parameter int unsigned C = 8,
@@ -10,7 +10,8 @@ module bl_lane_sum #(
 ) (
   input  logic                   clk_i,
   input  logic [C-1:0][21:0]     pair_i,
-  input  logic [C-1:0][1:0]      low_i,
+  input  logic [C-1:0][1:0]      dig_low_i,
+  input  logic [C-1:0][1:0]      act_low_i,
   output logic signed [SumW-1:0] sum0_o,
   output logic signed [SumW-1:0] sum1_o
 );
@@ -28,7 +29,7 @@ module bl_lane_sum #(
   for (genvar c = 0; c < C; c++) begin : g_lane
     assign lo[c] = pair_i[c][9:0];
     assign up[c] = pair_i[c][21:10];
-    assign hi[c] = pair_i[c][11:10] - low_i[c];
+    assign hi[c] = pair_i[c][11:10] - dig_low_i[c] * act_low_i[c];
   end
   bl_sum_tree #(.N(C), .Width(10)) u_lo (.clk_i, .term_i(lo), .sum_o(lo_sum));
   bl_sum_tree #(.N(C), .Width(12)) u_up (.clk_i, .term_i(up), .sum_o(up_sum));

@@ -1,6 +1,6 @@
 // sum_o = a_i + b_i + c_i, unsigned, combinational.
 // Define BITLOOM_ADD3: explicit LUT6_2 and CARRY8, one LUT a bit (the vendor's tools map the plain expression alike; open
-// synthesis needs two LUTs a bit for it). Resource: Width + 2 LUTs.
+// synthesis needs two LUTs a bit for it). Resource: Width + 1 LUTs.
 module bl_add3 #(
   parameter int unsigned Width = 12
 ) (
@@ -14,16 +14,18 @@ module bl_add3 #(
   localparam int unsigned N  = Width + 2;
   localparam int unsigned NB = (N + 7) / 8;
   logic [N-1:0]    a, b, c;
-  logic [N:0]      y;
+  logic [Width+1:0] y;
   logic [8*NB-1:0] s, d, o;
   logic [8*NB-1:0] co;
   assign a = N'(a_i);
   assign b = N'(b_i);
   assign c = N'(c_i);
+  logic            unused_y;
+  assign unused_y = y[Width+1];  // three zeros have no majority
   assign y[0]  = 1'b0;
   assign sum_o = o[N-1:0];
   for (genvar i = 0; i < 8 * NB; i++) begin : g_bit
-    if (i < N) begin : g_used
+    if (i <= Width) begin : g_used
       // I5 = 1 separates the two functions of I0..I4: O6 = I0^I1^I2^I3, O5 = majority(I0, I1, I2).
       LUT6_2 #(.INIT(64'h6996_6996_e8e8_e8e8)) u_lut (
         .I0(a[i]), .I1(b[i]), .I2(c[i]), .I3(y[i]), .I4(1'b0), .I5(1'b1), .O6(s[i]), .O5(y[i+1])
