@@ -43,7 +43,7 @@ def resolve(draft: Draft, output: str) -> tuple[Graph | None, tuple[Finding, ...
     final = None if last is None else work.settle(output, last)
     if final is None or work.findings:
         return None, tuple(work.findings)
-    graph = Graph(draft.name, tuple(work.nodes.values()), final)
+    graph = Graph(draft.name, _live(work.nodes, final), final)
     verify(graph)
     return graph, ()
 
@@ -54,6 +54,14 @@ def _reachable(draft: Draft, output: str) -> list[DraftLayer]:
         if layer.name in needed:
             needed.update(layer.inputs)
     return [layer for layer in draft.layers if layer.name in needed]
+
+
+def _live(nodes: dict[str, Node], output: str) -> tuple[Node, ...]:
+    needed = {output, next(iter(nodes))}
+    for node in reversed(nodes.values()):
+        if node.name in needed:
+            needed.update(node.inputs)
+    return tuple(node for node in nodes.values() if node.name in needed)
 
 
 @dataclass(frozen=True)
@@ -154,6 +162,9 @@ class _Assembly:
         target = layer.op.shape if isinstance(layer.op, Reshape) else (prod(now),)
         if target == now:
             return _Value(x.node)
+        before = self.nodes[x.node]
+        if isinstance(before.op, Flatten) and target == self.shapes[before.inputs[0]]:
+            return _Value(before.inputs[0])
         return self._emit(layer.name, Flatten(), (x.node,)) if target == (prod(now),) else _Value(x.node, shape=target)
 
     def _window(self, layer: DraftLayer, op: Conv | AvgPool | MaxPool, x: _Value) -> _Value | None:

@@ -1,0 +1,266 @@
+"""ONNX models: operators against ONNX Runtime, and everything that must be refused."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import onnxruntime
+import pytest
+import torch
+from onnx import TensorProto, helper, numpy_helper
+
+from bitloom import zoo
+from bitloom.errors import GraphError, UnsupportedLayerError, WeightsError
+from bitloom.frontends.onnx_import import from_onnx
+from bitloom.frontends.torch_export import from_torch
+from bitloom.graph.execute import execute
+from bitloom.graph.ir import Conv, Graph, Linear, Relu
+
+RANDOM = np.random.default_rng(3)
+
+
+def array(*shape: int) -> np.ndarray:
+    return RANDOM.standard_normal(shape).astype(np.float32)
+
+
+def model(
+    nodes: list[onnx.NodeProto],
+    constants: dict[str, np.ndarray] | None = None,
+    dims: tuple[Any, ...] = ("n", 4, 9, 8),
+    outputs: tuple[str, ...] = ("y",),
+) -> onnx.ModelProto:
+    """A model from x to y; a text among `dims` is a dynamic dimension."""
+    graph = helper.make_graph(
+        nodes,
+        "net",
+        [helper.make_tensor_value_info("x", TensorProto.FLOAT, dims)],
+        [helper.make_tensor_value_info(name, TensorProto.FLOAT, None) for name in outputs],
+        [numpy_helper.from_array(value, name) for name, value in (constants or {}).items()],
+    )
+    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=9)
+
+
+def node(kind: str, inputs: str, output: str = "y", **attributes: Any) -> onnx.NodeProto:
+    return helper.make_node(kind, inputs.split(), [output], name=f"/block/{kind}", **attributes)
+
+
+def same(proto: onnx.ModelProto) -> Graph:
+    """The imported graph, after asserting that it equals ONNX Runtime."""
+    graph = from_onnx(proto)
+    images = array(2, *graph.input.op.shape)
+    session = onnxruntime.InferenceSession(proto.SerializeToString(), providers=["CPUExecutionProvider"])
+    (expected,) = session.run(None, {"x": images})
+    got = execute(graph, torch.from_numpy(images))[graph.output].numpy()
+    assert got.shape == expected.shape
+    assert np.allclose(got, expected, rtol=1e-4, atol=1e-5)
+    return graph
+
+
+W, B = array(5, 4, 3, 3), array(5)
+CASES: dict[str, tuple[list[onnx.NodeProto], dict[str, np.ndarray]]] = {
+    "conv_pads": ([node("Conv", "x w b", pads=[0, 1, 2, 0], strides=[2, 1])], {"w": W, "b": B}),
+    "conv_same_upper": ([node("Conv", "x w", auto_pad="SAME_UPPER", strides=[2, 2])], {"w": array(5, 4, 4, 3)}),
+    "conv_same_lower": ([node("Conv", "x w", auto_pad="SAME_LOWER")], {"w": array(5, 4, 2, 4)}),
+    "conv_valid": ([node("Conv", "x w", auto_pad="VALID", kernel_shape=[3, 3])], {"w": W}),
+    "batch_norm": (
+        [node("Conv", "x w", "c"), node("BatchNormalization", "c g b m v", epsilon=1e-3)],
+        {"w": W, "g": array(5), "b": array(5), "m": array(5), "v": np.abs(array(5)) + 0.1},
+    ),
+    "relu": ([node("Relu", "x")], {}),
+    "clip": ([node("Clip", "x lo hi")], {"lo": np.float32(0).reshape(()), "hi": np.float32(6).reshape(())}),
+    "clip_open": ([helper.make_node("Clip", ["x", "lo"], ["y"])], {"lo": np.zeros((), np.float32)}),
+    "add": ([node("Relu", "x", "r"), node("Add", "x r")], {}),
+    "sum": ([node("Relu", "x", "r"), node("Sum", "x r")], {}),
+    "add_bias": ([node("Conv", "x w", "c"), node("Add", "c b")], {"w": W, "b": array(5, 1, 1)}),
+    "max_pool": ([node("MaxPool", "x", kernel_shape=[3, 2], strides=[2, 2], pads=[1, 0, 1, 1])], {}),
+    "max_pool_ceil": ([node("MaxPool", "x", kernel_shape=[2, 2], strides=[2, 2], ceil_mode=1)], {}),
+    "max_pool_same": ([node("MaxPool", "x", kernel_shape=[3, 3], strides=[2, 2], auto_pad="SAME_UPPER")], {}),
+    "avg_pool": ([node("AveragePool", "x", kernel_shape=[3, 3], strides=[2, 2])], {}),
+    "avg_pool_padded": ([node("AveragePool", "x", kernel_shape=[3, 3], pads=[1] * 4, count_include_pad=1)], {}),
+    "global_pool": ([node("GlobalAveragePool", "x", "g"), node("Flatten", "g")], {}),
+    "reduce_mean": ([node("ReduceMean", "x a", keepdims=0)], {"a": np.array([2, 3], np.int64)}),
+    "gemm": ([node("Flatten", "x", "f"), node("Gemm", "f w b", transB=1, alpha=0.5, beta=2.0)],
+             {"w": array(6, 288), "b": array(6)}),
+    "gemm_plain": ([node("Flatten", "x", "f"), node("Gemm", "f w")], {"w": array(288, 6)}),
+    "matmul_add": ([node("Flatten", "x", "f"), node("MatMul", "f w", "m"), node("Add", "b m")],
+                   {"w": array(288, 6), "b": array(6)}),
+    "reshape": ([node("Reshape", "x s")], {"s": np.array([0, -1], np.int64)}),
+    "reshape_batch_free": ([node("Reshape", "x s")], {"s": np.array([-1, 288], np.int64)}),
+    "squeeze": ([node("GlobalAveragePool", "x", "g"), node("Squeeze", "g a")], {"a": np.array([2, 3], np.int64)}),
+    "unsqueeze": (
+        [node("GlobalAveragePool", "x", "g"), node("Flatten", "g", "f"), node("Unsqueeze", "f a")],
+        {"a": np.array([2, 3], np.int64)},
+    ),
+    "concat": ([node("Relu", "x", "r"), node("Concat", "x r x", axis=1)], {}),
+    "pad_conv": (
+        [node("Pad", "x p", "q"), node("Conv", "q w", strides=[2, 2])],
+        {"p": np.array([0, 0, 1, 0, 0, 0, 2, 1], np.int64), "w": W},
+    ),
+    "option_a": (
+        [node("Slice", "x s e a t", "q"), node("Pad", "q p")],
+        {
+            "s": np.array([0, 0], np.int64),
+            "e": np.array([2**31, 2**31], np.int64),
+            "a": np.array([2, 3], np.int64),
+            "t": np.array([2, 2], np.int64),
+            "p": np.array([0, 2, 0, 0, 0, 2, 0, 0], np.int64),
+        },
+    ),
+    "shape_arithmetic": (
+        [
+            node("Shape", "x", "s"),
+            node("Gather", "s i", "n"),
+            node("Concat", "n minus", "t", axis=0),
+            node("Reshape", "x t"),
+        ],
+        {"i": np.array([0], np.int64), "minus": np.array([-1], np.int64)},
+    ),
+    "constants_are_computed": (
+        [node("Transpose", "w0", "w", perm=[1, 0, 2, 3]), node("Identity", "x", "i"), node("Conv", "i w")],
+        {"w0": array(4, 5, 3, 3)},
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_graph_equals_onnx_runtime(name: str) -> None:
+    same(model(*CASES[name]))
+
+
+def test_constant_nodes_dropout_and_cast_leave_no_node() -> None:
+    weight = helper.make_node("Constant", [], ["w"], value=numpy_helper.from_array(W))
+    chain = [
+        weight,
+        node("Conv", "x w", "c"),
+        node("Dropout", "c", "d"),
+        node("Cast", "d", "e", to=1),
+        node("Relu", "e"),
+    ]
+    assert [type(n.op) for n in same(model(chain)).nodes[1:]] == [Conv, Relu]
+
+
+def test_names_come_from_weights_or_nodes() -> None:
+    nodes = [node("Conv", "x layer1.conv.weight", "c"), node("Relu", "c")]
+    graph = same(model(nodes, {"layer1.conv.weight": W}))
+    assert [n.name for n in graph.nodes] == ["input", "layer1.conv", "block.Relu"]
+
+
+@pytest.mark.parametrize("dims", [(1, 4, 9, 8), (8, 4, 9, 8), ("batch", 4, 9, 8), (None, 4, 9, 8)])
+def test_any_batch_is_accepted(dims: tuple) -> None:
+    graph = from_onnx(model([node("Flatten", "x", "f"), node("Gemm", "f w")], {"w": array(288, 3)}, dims))
+    assert graph.input.op.shape == (4, 9, 8)
+
+
+def test_a_fixed_batch_in_a_reshape_is_understood() -> None:
+    graph = from_onnx(model([node("Reshape", "x s")], {"s": np.array([8, 288], np.int64)}, (8, 4, 9, 8)))
+    assert execute(graph, torch.zeros(3, 4, 9, 8))[graph.output].shape == (3, 288)
+
+
+@pytest.mark.parametrize(
+    ("dims", "text"),
+    [
+        (("n", 3, "height", 8), "input 'x': dimension H is dynamic .'height'.; export with a fixed size"),
+        (("n", 3, 8, None), "dimension W is dynamic .'?'"),
+        (("n", "c", 8, 8), "dimension C is dynamic .'c'"),
+        (("n", 12), "has 2 dimensions, must be an image"),
+    ],
+)
+def test_other_dynamic_dimensions_are_named(dims: tuple, text: str) -> None:
+    with pytest.raises(GraphError, match=text):
+        from_onnx(model([node("Relu", "x")], {}, dims))
+
+
+@pytest.mark.parametrize(
+    ("nodes", "constants", "text"),
+    [
+        ([node("Conv", "x w", group=2)], {"w": array(4, 2, 3, 3)}, r"'block.Conv' \(Conv\): groups = 2; replace"),
+        ([node("Conv", "x w", dilations=[2, 2])], {"w": W}, r"dilation = \(2, 2\)"),
+        ([node("Conv", "x r")], {}, "r"),
+        ([node("Sigmoid", "x")], {}, "other than ReLU"),
+        ([node("LeakyRelu", "x")], {}, "other than ReLU"),
+        ([node("Mul", "x x")], {}, "multiplies activations"),
+        ([node("BatchNormalization", "x g g g g")], {"g": np.ones(4, np.float32)}, "cannot be folded"),
+        ([node("Clip", "x lo")], {"lo": np.float32(-1).reshape(())}, "clamps to -1"),
+        ([node("Add", "x c")], {"c": array(8)}, r"adds a constant of shape \(8,\)"),
+        ([node("GlobalAveragePool", "x", "g"), node("Add", "x g")], {}, r"broadcasts \(4, 9, 8\) and \(4, 1, 1\)"),
+        ([node("AveragePool", "x", kernel_shape=[3, 3], pads=[1] * 4)], {}, "count_include_pad = 0 with padding"),
+        ([node("ReduceMean", "x a")], {"a": np.array([1], np.int64)}, r"mean over axes \[1\]"),
+        ([node("Reshape", "x s")], {"s": np.array([1, 8, 4, 9], np.int64)}, r"to \(8, 4, 9\); only flattening"),
+        ([node("Reshape", "x s")], {"s": np.array([-1], np.int64)}, "keep the batch"),
+        ([node("Flatten", "x", axis=2)], {}, "flattens from axis 2"),
+        ([node("Concat", "x x", axis=2)], {}, "along axis 2"),
+        ([node("Pad", "x p", mode="reflect")], {"p": np.array([0, 0, 1, 1, 0, 0, 1, 1], np.int64)}, "mode 'reflect'"),
+        ([node("Pad", "x p")], {"p": np.array([1, 0, 0, 0, 0, 0, 0, 0], np.int64)}, "pads the batch"),
+        ([node("MatMul", "x w")], {"w": array(8, 3)}, r"reads a tensor of shape \(4, 9, 8\); flatten"),
+        ([node("Softmax", "x")], {}, "is a softmax"),
+        ([node("Resize", "x  s")], {"s": np.array([1, 1, 2, 2], np.float32)}, "interpolation"),
+        ([helper.make_node("Magic", ["x"], ["y"], domain="my.ops")], {}, r"'y' \(Magic\): is of the domain 'my.ops'"),
+    ],
+)
+def test_each_unsupported_node_has_a_reason(nodes: list, constants: dict, text: str) -> None:
+    if nodes[0].op_type == "Conv" and nodes[0].input[1] == "r":
+        nodes, text = [node("Relu", "x", "r"), *nodes], "its weight is computed from the image"
+    with pytest.raises(UnsupportedLayerError, match=text):
+        from_onnx(model(nodes, constants))
+
+
+def test_all_unsupported_nodes_are_listed_but_not_those_behind_them() -> None:
+    nodes = [
+        node("Sigmoid", "x", "s"),
+        node("Flatten", "s", "f"),
+        node("Gemm", "f w", "g"),
+        node("Add", "g b", "a"),
+        node("Tanh", "a"),
+    ]
+    with pytest.raises(UnsupportedLayerError) as caught:
+        from_onnx(model(nodes, {"w": array(288, 3), "b": array(3)}))
+    assert [line.split("'")[1] for line in str(caught.value).splitlines()[1:]] == ["block.Sigmoid", "block.Tanh"]
+
+
+def test_weights_that_are_not_finite_are_named() -> None:
+    weight = W.copy()
+    weight[0, 0, 1, 1] = np.inf
+    with pytest.raises(WeightsError, match=r"'block.Conv': 1 of 180 values of its weight .* index \(0, 0, 1, 1\)"):
+        from_onnx(model([node("Conv", "x w")], {"w": weight}))
+
+
+def test_files_that_cannot_be_read(tmp_path: Path) -> None:
+    with pytest.raises(GraphError, match=r"ONNX file '.*none.onnx' does not exist"):
+        from_onnx(tmp_path / "none.onnx")
+    whole = model([node("Conv", "x w")], {"w": W}).SerializeToString()
+    path = tmp_path / "cut.onnx"
+    for cut in (0, len(whole) // 2, len(whole) - 7):
+        path.write_bytes(whole[:cut])
+        with pytest.raises(GraphError, match=r"cut.onnx' cannot be read: .*; export it again"):
+            from_onnx(path)
+
+
+def test_several_inputs_or_outputs_are_refused() -> None:
+    two = model([node("Relu", "x", "y"), node("Relu", "y", "z")], outputs=("y", "z"))
+    with pytest.raises(GraphError, match=r"outputs \(y, z\), must have one image and one tensor"):
+        from_onnx(two)
+    constant = model([helper.make_node("Identity", ["c"], ["y"])], {"c": array(1, 3)})
+    with pytest.raises(GraphError, match="output 'y' does not depend on the image"):
+        from_onnx(constant)
+
+
+@pytest.mark.parametrize("name", ["digits", "resnet20"])
+def test_the_onnx_route_equals_the_torch_route(name: str, tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    module = zoo.build(name).eval()
+    shape = zoo.info(name).image_shape
+    path = tmp_path / f"{name}.onnx"
+    with pytest.warns(DeprecationWarning):
+        torch.onnx.export(module, (torch.zeros(1, *shape),), str(path), dynamo=False, input_names=["x"])
+    a, b = from_onnx(path), from_torch(module, shape, name)
+    assert [type(n.op) for n in a.nodes] == [type(n.op) for n in b.nodes]
+    assert a.name == name
+    for left, right in zip(a.nodes, b.nodes, strict=True):
+        if isinstance(left.op, Conv | Linear):
+            assert left.op.weight.shape == right.op.weight.shape
+            assert np.allclose(left.op.weight, right.op.weight, rtol=1e-5, atol=1e-7)
+    images = torch.randn(2, *shape)
+    assert torch.allclose(execute(a, images)[a.output], execute(b, images)[b.output], rtol=1e-4, atol=1e-4)
