@@ -79,6 +79,10 @@ module bl_issue
   typedef enum logic [1:0] {Idle, Prime, Run} state_e;
   state_e state_q;
 
+  job_t        job_q [4];
+  logic [1:0]  job_in_q, job_out_q;
+  logic [2:0]  job_ready_q;
+
   // ---- loop counters ----
   logic [GroupW-1:0] grp_q;
   logic [7:0]        tile_groups_q;
@@ -125,7 +129,7 @@ module bl_issue
   assign hi_o        = hi_now;
   assign last_o      = last_step & first_group;
   assign ptag_o      = ptag_q;
-  assign busy_o      = state_q != Idle;
+  assign busy_o      = state_q != Idle || job_in_q != job_out_q;
   assign tap_index_o = next_tap_q;
 
   assign wait_drain_o   = (state_q == Run) & ~go & first_group & new_tile_q & buf_busy_q[buf_q];
@@ -248,10 +252,6 @@ module bl_issue
   end
 
   // ---- jobs: noted with the first group of a tile's last step, released when its sums are written ----
-  job_t        job_q [4];
-  logic [1:0]  job_in_q, job_out_q;
-  logic [2:0]  job_ready_q;
-
   assign job_valid_o   = job_ready_q != '0;
   assign job_buf_o     = job_q[job_out_q].buffer;
   assign job_groups_o  = job_q[job_out_q].groups;
