@@ -32,7 +32,7 @@ class Dummy:
     ) -> tuple[RunResult, ...]:
         """mode: sum of the constants above. readers, copier: kinds of misbehaviour (tests/simulate/rtl/bl_top.sv)."""
         knobs = mode | readers << 8 | copier << 12
-        workload = Workload(ARCH.hash, self.program, (), 200 * BURST, command_beats=bursts)
+        workload = Workload(ARCH.hash, self.program, bursts, 200 * BURST)
         chosen = SimOptions(**{"max_cycles": 60_000, "hardware_timeout": knobs, **options})  # type: ignore[arg-type]
         return run_workload(workload, self.images[:images], self.binary, chosen).runs
 

@@ -60,7 +60,7 @@ def test_two_processes_build_once_and_both_get_it(tmp_path: Path, monkeypatch: p
 def run_checks(binary: SimBinary) -> None:
     from bitloom.simulate.job import SimOptions
 
-    workload = Workload(ARCH.hash, bytes(4096), (), 4096, command_beats=2)
+    workload = Workload(ARCH.hash, bytes(4096), 2, 4096)
     image = bytes(range(256)) * 2
     result = run_workload(workload, [image], binary, SimOptions(hardware_timeout=2))
     assert result.runs[0].output[:512] == image and result.peak_rss_mib > 1
@@ -124,13 +124,6 @@ def test_a_cache_that_cannot_be_written_says_so(tmp_path: Path, monkeypatch: pyt
     monkeypatch.setenv("BITLOOM_CACHE", str(tmp_path / "file" / "cache"))
     with pytest.raises(SimulationError, match=r"cannot be made .*; set BITLOOM_CACHE to a folder you can write"):
         build_design(other(), BuildOptions())
-
-
-def test_overlapping_weights_are_refused() -> None:
-    with pytest.raises(SimulationError, match=r"weights at byte 64 overlap what ends at 96"):
-        Workload(1, bytes(96), ((64, bytes(16)),), 16).image()
-    image = Workload(1, b"\x01" * 16, ((64, b"\x02" * 16), (32, b"\x03" * 16)), 16).image()
-    assert image == b"\x01" * 16 + bytes(16) + b"\x03" * 16 + bytes(16) + b"\x02" * 16
 
 
 def test_sources_come_packages_first() -> None:

@@ -174,10 +174,10 @@ def test_the_trace_gives_every_write_and_every_command(dummy: Any) -> None:
         assert list(command.causes.values()) == [11, 12, 13, 14, 15, 16]
         assert run.layer_cycles() == {1: command.causes}
         ((_, memory),) = run.replay(2, 2048, 8)
-        sent = np.frombuffer(dummy.images[index][: 40 * BURST], np.int8).reshape(-1, 2, 16)  # rows, banks, beat
+        sent = np.frombuffer(dummy.images[index][: 40 * BURST], np.uint8).reshape(-1, 2, 16)  # rows, banks, beat
         assert (memory[0, :320] == sent[:, 0, :8]).all()
         assert (memory[1, :320, :4] == sent[:, 1, :4]).all(), "odd beats have a strobe of four bytes"
-        assert (memory[:, 320:] == -128).all()
+        assert (memory[:, 320:] == 0x80).all()
     assert (memory[1, :320, 4:] == 0).all()
 
 

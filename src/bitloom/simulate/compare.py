@@ -2,22 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, replace
+from itertools import chain
 
 import numpy as np
 
 from bitloom.errors import SimulationError
-from bitloom.quantize.qgraph import Int8Array
-from bitloom.simulate.results import Memory, RunResult
+from bitloom.program.container import Program
+from bitloom.program.inputs import output_codes
+from bitloom.quantize.qgraph import Int8Array, QuantGraph
+from bitloom.reference.fast import run_fast
+from bitloom.simulate.results import RunResult
 
-
-@dataclass(frozen=True)
-class Probe:
-    """Where a tensor can be read: in the activation memory as the last command of this layer number leaves it."""
-
-    tensor: str
-    layer: int
+#: Name of the output in DDR, beside the output tensor in the activation memory.
+OUTPUT = "output in DDR"
 
 
 @dataclass(frozen=True)
@@ -90,36 +89,52 @@ def compare_tensor(name: str, expected: Int8Array, got: Int8Array) -> Difference
     return Difference(name, channel, y, x, value, other, int(wrong.sum()), wrong.size)
 
 
-def compare_tensors(expected: Mapping[str, Int8Array], got: Iterable[tuple[str, Int8Array]]) -> Comparison:
-    """Compares (name, tensor) pairs, in order of execution, with the reference's tensors of these names."""
-    names: list[str] = []
-    differences: list[Difference] = []
-    for name, tensor in got:
+def compare_tensors(expected: Mapping[str, Int8Array], got: Iterable[tuple[str, int, Int8Array]]) -> Comparison:
+    """Compares (name, first row, rows of the tensor) in order of execution with the reference's tensors of these names.
+
+    A tensor may come in several parts; the earliest part that differs is reported.
+    """
+    names: dict[str, None] = {}
+    differences: dict[str, Difference] = {}
+    for name, first_row, part in got:
         if name not in expected:
             raise SimulationError(f"the reference has no tensor '{name}'; it has: {', '.join(expected)}")
-        names.append(name)
-        difference = compare_tensor(name, expected[name], tensor)
-        if difference is not None:
-            differences.append(difference)
-    return Comparison(tuple(names), tuple(differences))
+        names[name] = None
+        rows = expected[name][:, first_row : first_row + part.shape[1]]
+        found = compare_tensor(name, rows, part)
+        if found is not None:
+            before = differences.get(name)
+            moved = replace(found, y=found.y + first_row, total=expected[name].size)
+            differences[name] = moved if before is None else replace(before, wrong=before.wrong + moved.wrong)
+    return Comparison(tuple(names), tuple(differences.values()))
 
 
-def read_tensors(
-    run: RunResult, probes: Iterable[Probe], extract: Callable[[str, Memory], Int8Array], shape: tuple[int, int, int]
-) -> Iterable[tuple[str, Int8Array]]:
-    """Yields (name, tensor) of every probe in order of execution, replaying one activation memory.
+def written_rows(program: Program, run: RunResult) -> Iterator[tuple[str, int, Int8Array]]:
+    """(tensor, first row, rows) of every CONV and POOL command, as the memory stood when it ended.
 
-    extract: (tensor name, memory) -> int8 (C, H, W).  shape: (banks, rows, channels) of the memory. Raises
-    SimulationError for a probe whose layer never ended.
+    Raises SimulationError for a run without dumps, or one that stopped before its last layer.
     """
-    waiting: dict[int, list[str]] = {}
-    for probe in probes:
-        waiting.setdefault(probe.layer, []).append(probe.tensor)
-    last = {command.layer: i for i, command in enumerate(run.commands) if command.end >= 0}
-    missing = sorted(set(waiting) - set(last))
-    if missing:
-        raise SimulationError(f"layer {missing[0]} ('{waiting[missing[0]][0]}') did not end in the simulation")
-    for index, (command, memory) in enumerate(run.replay(*shape)):
-        if last.get(command.layer) == index:
-            for tensor in waiting.get(command.layer, ()):
-                yield tensor, extract(tensor, memory)
+    arch = program.arch
+    entries = {entry.command: entry for entry in program.trace}
+    ended = sum(command.end >= 0 for command in run.commands)
+    if entries and ended <= max(entries):
+        layer = next(e.name for i, e in sorted(entries.items()) if i >= ended)
+        raise SimulationError(f"layer '{layer}' did not end in the simulation")
+    if entries and not any(len(command.rows) for command in run.commands):
+        raise SimulationError("the run holds no dumps; simulate with SimOptions(dump=True)")
+    for index, (_, memory) in enumerate(run.replay(arch.pixels, arch.act_rows, arch.channels)):
+        entry = entries.get(index)
+        if entry is not None:
+            yield entry.tensor, entry.first_row, entry.read(memory)
+
+
+def compare_run(program: Program, run: RunResult, expected: Mapping[str, Int8Array]) -> Comparison:
+    """Every tensor that the run wrote, and its output in DDR, with the reference's: name -> int8 (C, H, W)."""
+    output = output_codes(program.output_spec, run.output)
+    return compare_tensors(expected, chain(written_rows(program, run), [(OUTPUT, 0, output)]))
+
+
+def reference_tensors(qgraph: QuantGraph, codes: Int8Array) -> dict[str, Int8Array]:
+    """All tensors of one image, codes int8 (C, H, W), by the integer reference, and the output again under OUTPUT."""
+    tensors = {name: t[0] for name, t in run_fast(qgraph, codes[None], qgraph.tensors).items()}
+    return {**tensors, OUTPUT: tensors[qgraph.output]}

@@ -146,30 +146,15 @@ class SimOptions:
 class Workload:
     """What the simulator needs of a program: bytes and sizes.
 
-    commands: the command stream, at the PROGRAM base.  weights: (byte offset from the PROGRAM base, bytes) per weight
-    region.  output_bytes, scratch_bytes: sizes of the OUTPUT and SCRATCH regions.  command_beats: the register
-    COMMAND_BEATS; None: all of the commands.
+    program: the bytes behind the PROGRAM base.  command_beats: register COMMAND_BEATS.  output_bytes, scratch_bytes:
+    sizes of the OUTPUT and SCRATCH regions.
     """
 
     arch_hash: int
-    commands: bytes
-    weights: tuple[tuple[int, bytes], ...]
+    program: bytes
+    command_beats: int
     output_bytes: int
     scratch_bytes: int = 0
-    command_beats: int | None = None
-
-    def image(self) -> bytes:
-        """The bytes of the PROGRAM region: commands and weights in place."""
-        end = max([len(self.commands), *(offset + len(data) for offset, data in self.weights)])
-        region = bytearray(_beats(end) * 16)
-        region[: len(self.commands)] = self.commands
-        taken = len(self.commands)
-        for offset, data in sorted(self.weights, key=lambda w: w[0]):
-            if offset < taken or offset % 16:
-                raise SimulationError(f"weights at byte {offset} overlap what ends at {taken}, or are not 16-aligned")
-            region[offset : offset + len(data)] = data
-            taken = offset + len(data)
-        return bytes(region)
 
 
 def _beats(size: int) -> int:
@@ -183,7 +168,7 @@ def _padded(size: int) -> int:
 def write_program(folder: Path, workload: Workload) -> Path:
     """Writes the PROGRAM region to `folder/program.bin`, which jobs share."""
     path = folder / "program.bin"
-    path.write_bytes(workload.image())
+    path.write_bytes(workload.program)
     return path
 
 
@@ -254,6 +239,5 @@ def _setup(workload: Workload, options: SimOptions) -> dict[str, int]:
     for name, base in bases:
         values[f"{name}_LO"], values[f"{name}_HI"] = base & 0xFFFFFFFF, base >> 32
     values["TIMEOUT"] = options.hardware_timeout
-    beats = _beats(len(workload.commands))
-    values["COMMAND_BEATS"] = beats if workload.command_beats is None else workload.command_beats
+    values["COMMAND_BEATS"] = workload.command_beats
     return values

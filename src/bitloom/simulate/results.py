@@ -14,7 +14,7 @@ from bitloom.program.commands import ErrorCode
 from bitloom.simulate.job import FILL, OUTPUT_BASE, SCRATCH_BASE
 
 CAUSES = ("compute", "weights", "planes", "drain", "input", "control")
-Memory = npt.NDArray[np.int8]  #: (banks, rows, C): the activation memory
+Memory = npt.NDArray[np.uint8]  #: (P, act_rows, C): the activation memory, codes as bytes
 
 
 @dataclass(frozen=True)
@@ -44,7 +44,7 @@ class CommandTrace:
     causes: dict[str, int]
     banks: npt.NDArray[np.uint32]
     rows: npt.NDArray[np.uint32]
-    words: npt.NDArray[np.int8]
+    words: npt.NDArray[np.uint8]
 
 
 @dataclass(frozen=True, eq=False)
@@ -72,9 +72,9 @@ class RunResult:
     def replay(self, banks: int, rows: int, channels: int) -> Iterator[tuple[CommandTrace, Memory]]:
         """After every command, in order: the command and the activation memory as it stood then.
 
-        One array is reused: copy what must last. Words never written hold -128. Needs dumps of all rows.
+        One array is reused: copy what must last. Words never written hold -128 (0x80). Needs dumps of all rows.
         """
-        memory = np.full((banks, rows, channels), FILL - 256, np.int8)
+        memory = np.full((banks, rows, channels), FILL, np.uint8)
         for command in self.commands:
             memory[command.banks, command.rows] = command.words
             yield command, memory
@@ -127,7 +127,7 @@ def _run(rows: list[list[str]], dump: bytes, output: bytes, channels: int) -> Ru
         )
         before = totals if known == "1" else before
         head = np.frombuffer(dump, np.uint32, 2 * count, offset).reshape(count, 2)
-        words = np.frombuffer(dump, np.int8, count * channels, offset + 8 * count).reshape(count, channels)
+        words = np.frombuffer(dump, np.uint8, count * channels, offset + 8 * count).reshape(count, channels)
         end = int(last) - start if int(last) else -1
         commands.append(CommandTrace(int(layer), int(first) - start, end, causes, head[:, 0], head[:, 1], words))
     ports = {row[1]: _port([int(v) for v in row[2:]]) for row in rows if row[0] == "port"}

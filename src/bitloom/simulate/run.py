@@ -10,11 +10,16 @@ from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
 
+import numpy as np
 from joblib import Parallel, delayed
 
 from bitloom.errors import SimulationError
 from bitloom.program.commands import ErrorCode
-from bitloom.simulate.build import SimBinary
+from bitloom.program.container import Program
+from bitloom.program.inputs import output_codes
+from bitloom.program.lower import input_image
+from bitloom.quantize.qgraph import Int8Array
+from bitloom.simulate.build import SimBinary, build
 from bitloom.simulate.job import SimOptions, Workload, write_job, write_program
 from bitloom.simulate.results import RunResult, read_results
 
@@ -28,6 +33,40 @@ class WorkloadResult:
     runs: tuple[RunResult, ...]
     wall_s: float
     peak_rss_mib: float
+
+
+@dataclass(frozen=True, eq=False)
+class SimResult:
+    """outputs: output codes int8 (N, C, H, W), the logits of a classifier; the rest as in WorkloadResult."""
+
+    outputs: Int8Array
+    runs: tuple[RunResult, ...]
+    wall_s: float
+    peak_rss_mib: float
+
+    @property
+    def cycles(self) -> tuple[int, ...]:
+        """Cycles of every image, start to done."""
+        return tuple(run.cycles for run in self.runs)
+
+
+def simulate(
+    program: Program, images: Int8Array, binary: SimBinary | None = None, options: SimOptions | None = None
+) -> SimResult:
+    """Runs images of codes, int8 (N, C, H, W), through the RTL; binary None: `build(program.arch)`.
+
+    Raises SimulationError like `run_workload`, DataError for wrong images.
+    """
+    built = build(program.arch) if binary is None else binary
+    result = run_workload(workload_of(program), [input_image(program, image) for image in images], built, options)
+    outputs = np.stack([output_codes(program.output_spec, run.output) for run in result.runs])
+    return SimResult(outputs, result.runs, result.wall_s, result.peak_rss_mib)
+
+
+def workload_of(program: Program) -> Workload:
+    """The simulator's view of a program."""
+    spec = program.output_spec
+    return Workload(program.arch.hash, program.image(), program.command_beats, spec.bytes, program.scratch_bytes)
 
 
 def run_workload(
