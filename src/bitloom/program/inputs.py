@@ -79,8 +79,13 @@ def linear_words(positions: int, channels: int) -> int:
     return -(-positions // per_beat) * per_beat
 
 
-def fold_of(shape: tuple[int, int, int], zero_point: int, window: Window, arch: ArchConfig) -> FoldSpec | None:
-    """The fold of a first layer, without tail; None when the pixels do not fit or nothing is gained."""
+def fold_of(
+    shape: tuple[int, int, int], zero_point: int, window: Window, arch: ArchConfig, striped: bool
+) -> FoldSpec | None:
+    """The fold of a first layer, without tail; None when the pixels do not fit or nothing is gained.
+
+    striped: unit rows are whole beats, so that LOAD can begin at any of them.
+    """
     cin, height, width = shape
     step = window.stride
     used = step * step * cin
@@ -95,6 +100,8 @@ def fold_of(shape: tuple[int, int, int], zero_point: int, window: Window, arch: 
     rows = max(window.out_size[0] + -(-window.kernel[0] // step) - 1, -(-(window.top + height) // step))
     pitch = max(window.out_size[1] + columns - 1, -(-(window.left + width) // step))
     per_beat = BEAT // unit_bytes
+    if striped:
+        pitch = -(-pitch // per_beat) * per_beat
     units = -(-(rows * pitch + fold) // per_beat) * per_beat
     return FoldSpec(shape, zero_point, step, unit_bytes, fold, window.top, window.left, rows, pitch, units)
 

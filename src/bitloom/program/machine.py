@@ -264,6 +264,8 @@ class Machine:
         bank = flat % p
         rows = self._rows(f["out_base"], chunk, f["out_chunk_rows"], flat)
         self._check_rows(rows, f"layer {f['layer']}")
+        if bool(self._order[bank, rows].any()):
+            raise ProgramError(f"layer {f['layer']}: writes words that a LOAD under way writes")
         total = rshift((acc >> (4 * pre)) * mult, np.asarray(SHIFTS)[s_sel]) + f["post"]
         if f["residual"]:
             words = self.memory[bank, self._rows(f["res_base"], chunk, f["res_chunk_rows"], flat)]

@@ -12,7 +12,7 @@ from bitloom.program.geometry import Grid, Reading, Tap, Window, highest_word, m
 from bitloom.program.inputs import BEAT, FoldSpec, LinearSpec, fold_of, fold_taps
 from bitloom.program.layouts import LaidOut, lay_out, window_of_node
 from bitloom.program.regions import Layout, Placement, Region, allocate, chunk_count, peak_rows
-from bitloom.program.schedule import Buffer, EngineJob, LoadJob, Schedule, make_schedule
+from bitloom.program.schedule import Buffer, Chain, EngineJob, LoadJob, Schedule, inputs_of, make_schedule, runs
 from bitloom.program.steps import EngineStep, LoadStep, Plan, Step, StoreStep
 from bitloom.quantize.qgraph import QConcat, QConv, QuantGraph
 from bitloom.target.arch import ArchConfig
@@ -23,34 +23,65 @@ __all__ = ["Plan", "plan"]
 def plan(qgraph: QuantGraph, arch: ArchConfig) -> Plan:
     """The plan of `qgraph` on `arch`.
 
-    Raises UnsupportedLayerError for a layer that the accelerator cannot express, ProgramError when the activation
-    memory is too small (the text tells where, and how many rows would do).
+    Where tensors do not fit into the activation memory as they are, results first overwrite residual inputs at their
+    last use, then chains of layers are cut into stripes of rows. Raises UnsupportedLayerError for a layer that the
+    accelerator cannot express, ProgramError when nothing fits (the text tells where, and how many rows would do).
     """
-    fold = _fold(qgraph, arch)
+    fold = _fold(qgraph, arch, striped=False)
     laid = lay_out(qgraph, arch.channels, fold is not None)
     _check_taps(laid, fold, arch)
-    bound = _load_bound(laid, fold, arch)
-    schedule = make_schedule(laid, fold, bound[2], arch)
-    regions = schedule.regions()
-    placed = allocate(regions, arch.act_rows)
-    if placed is None:
-        rows, step = peak_rows(regions)
-        raise ProgramError(
-            f"{qgraph.name}: the tensors around layer '{schedule.jobs[step].name}' need {rows} rows of the activation "
-            f"memory, but architecture '{arch.name}' has act_rows = {arch.act_rows}; use an architecture with at least "
-            f"{rows} rows or a smaller image"
-        )
-    return _Materializer(laid, fold, schedule, placed, bound, arch).run()
+    least = _load_words(laid, fold, arch)
+    dense = make_schedule(laid, fold, least, arch, in_place=True)
+    for schedule in (make_schedule(laid, fold, least, arch), dense):
+        placed = allocate(schedule.regions(), arch.act_rows)
+        if placed is not None:
+            return _Materializer(laid, fold, schedule, placed, arch).run()
+    fold = _fold(qgraph, arch, striped=True)
+    found = _in_stripes(laid, fold, _load_words(laid, fold, arch), arch)
+    if found is not None:
+        return _Materializer(laid, fold, *found, arch).run()
+    rows, step = peak_rows(dense.regions())
+    raise ProgramError(
+        f"{qgraph.name}: the tensors around layer '{dense.jobs[step].name}' need {rows} rows of the activation memory, "
+        f"but architecture '{arch.name}' has act_rows = {arch.act_rows}, and stripes of rows do not help; use an "
+        f"architecture with at least {rows} rows or a smaller image"
+    )
 
 
-def _fold(qgraph: QuantGraph, arch: ArchConfig) -> FoldSpec | None:
+def _in_stripes(
+    laid: LaidOut, fold: FoldSpec | None, least: int, arch: ArchConfig
+) -> tuple[Schedule, tuple[Region, ...]] | None:
+    """A schedule in which the chains around each peak are cut into the fewest stripes that fit, with its regions."""
+    graph = laid.graph
+    index = {n.name: i for i, n in enumerate(graph.nodes)}
+    chains: dict[tuple[int, int], Chain] = {}
+    spans = runs(graph, laid)
+    while True:
+        schedule = make_schedule(laid, fold, least, arch, True, tuple(chains[k] for k in sorted(chains)))
+        regions = schedule.regions()
+        placed = allocate(regions, arch.act_rows)
+        if placed is not None:
+            return schedule, placed
+        _, step = peak_rows(regions)
+        job = next((j for j in schedule.jobs[step:] if isinstance(j, EngineJob)), None)
+        span = next((s for s in spans if job is not None and s[0] <= index[job.node.name] < s[1]), None)
+        if span is None:
+            return None
+        height = laid.windows[graph.nodes[span[1] - 1].name].out_size[0]
+        stripes = chains[span].stripes + 1 if span in chains else 2
+        if stripes > height:
+            return None
+        chains[span] = Chain(*span, stripes)
+
+
+def _fold(qgraph: QuantGraph, arch: ArchConfig, striped: bool) -> FoldSpec | None:
     """The fold of the input, its tail long enough for the progress bounds of the first layer; None if it has none."""
-    readers = [n for n in qgraph.nodes if _reads(n, qgraph.input)]
+    readers = [n for n in qgraph.nodes if qgraph.input in inputs_of(n)]
     if len(readers) != 1 or not isinstance(readers[0], QConv) or readers[0].residual == qgraph.input:
         return None
     tensor = qgraph.tensors[qgraph.input]
     window = window_of_node(readers[0], tensor)
-    fold = fold_of(tensor.shape, tensor.zero_point, window, arch)
+    fold = fold_of(tensor.shape, tensor.zero_point, window, arch, striped)
     if fold is None:
         return None
     grid, taps = _fold_geometry(fold, window, arch)
@@ -58,12 +89,6 @@ def _fold(qgraph: QuantGraph, arch: ArchConfig) -> FoldSpec | None:
     per_beat = BEAT // fold.unit_bytes
     units = max(fold.units, first + (grid.n_tiles - 1) * step + fold.window - 1)
     return replace(fold, units=-(-units // per_beat) * per_beat)
-
-
-def _reads(node: object, tensor: str) -> bool:
-    if isinstance(node, QConcat):
-        return tensor in node.inputs
-    return tensor in (getattr(node, "input", None), getattr(node, "residual", None))
 
 
 def _fold_geometry(fold: FoldSpec, window: Window, arch: ArchConfig) -> tuple[Grid, tuple[Tap, ...]]:
@@ -78,24 +103,17 @@ def _progress(grid: Grid, taps: tuple[Tap, ...], arch: ArchConfig) -> tuple[int,
     return max(1, int((need - step * np.arange(grid.n_tiles)).max())), step
 
 
-def _load_bound(laid: LaidOut, fold: FoldSpec | None, arch: ArchConfig) -> tuple[int, int, int]:
-    """(load_first, load_step, words of the input chunk that they need) of the first job; zeros: it waits for all."""
+def _load_words(laid: LaidOut, fold: FoldSpec | None, arch: ArchConfig) -> int:
+    """Words of a linear input's only chunk that the progress bounds of the first layer count on; 0: it has none."""
     graph = laid.graph
     node = graph.nodes[0] if graph.nodes else None
-    if not isinstance(node, QConv) or node.input != graph.input or node.residual == graph.input:
-        return 0, 0, 0
+    if fold is not None or not isinstance(node, QConv) or laid.split[graph.input]:
+        return 0
+    layout = Layout(False, laid.pitch[graph.input])
     window = laid.windows[node.name]
-    if fold is not None:
-        grid, taps = _fold_geometry(fold, window, arch)
-    elif any(isinstance(n, QConcat) and graph.input in n.inputs for n in graph.nodes):
-        return 0, 0, 0
-    else:
-        layout = Layout(laid.split[graph.input], laid.pitch[graph.input])
-        if layout.split or chunk_count(laid.segments[graph.input], arch.channels) != 1:
-            return 0, 0, 0
-        grid, taps = window_grid(window, layout, arch), window_taps(window, layout)
-    first, step = _progress(grid, taps, arch)
-    return first, step, first + (grid.n_tiles - 1) * step
+    grid = window_grid(window, layout, arch)
+    first, step = _progress(grid, window_taps(window, layout), arch)
+    return first + (grid.n_tiles - 1) * step
 
 
 def _check_taps(laid: LaidOut, fold: FoldSpec | None, arch: ArchConfig) -> None:
@@ -119,27 +137,30 @@ class _Materializer:
         fold: FoldSpec | None,
         schedule: Schedule,
         regions: tuple[Region, ...],
-        bound: tuple[int, int, int],
         arch: ArchConfig,
     ) -> None:
         self.laid, self.fold, self.schedule, self.regions = laid, fold, schedule, regions
-        self.bound, self.arch = bound, arch
+        self.arch = arch
         self.base = {r.name: r.base for r in regions}
         self.layers = ["begin"]
 
     def run(self) -> Plan:
         graph, arch = self.laid.graph, self.arch
         steps: list[Step] = []
-        loading: Buffer | None = None
+        loading: Buffer | None = None  # what LOAD may still be writing
+        early = False  # its reader has not waited for the end
         for job in self.schedule.jobs:
             layer = self._layer(job.name)
             if isinstance(job, LoadJob):
                 steps.append(self._load(job, layer))
-                loading = job.buffer
+                loading, early = job.buffer, False
             elif isinstance(job, EngineJob):
-                early = loading is not None and job.src is loading and len(steps) == 1 and self.bound[0] > 0
-                steps.append(self._engine(job, layer, loading is not None, early))
-                loading = job.src if early else None
+                regions = {b.region for b in (job.src, job.residual) if b is not None}
+                reads = loading is not None and loading.region in regions
+                step = self._engine(job, layer, reads and len(steps) == 1, reads or early)
+                steps.append(step)
+                early = step.load_first > 0
+                loading = None if step.wait_dma else loading
             else:
                 place = self._placement(job.buffer)
                 chunks = chunk_count(job.buffer.segments, arch.channels)
@@ -184,7 +205,8 @@ class _Materializer:
             layer, job.name, self._placement(b), base, b.chunk_rows, chunks, Base.INPUT, 0, beats, b.words, True
         )
 
-    def _engine(self, job: EngineJob, layer: int, loading: bool, early: bool) -> EngineStep:
+    def _engine(self, job: EngineJob, layer: int, may_start: bool, must_wait: bool) -> EngineStep:
+        """may_start: the job may begin before LOAD ends; must_wait: else it waits for the end."""
         node, arch = job.node, self.arch
         fold = self.fold if not job.src.segments else None
         flat = False
@@ -200,6 +222,11 @@ class _Materializer:
             else:
                 grid, taps = window_grid(job.window, job.src.layout, arch), window_taps(job.window, job.src.layout)
         out_chunks = chunk_count(job.dst.segments, arch.channels)
+        first = step = 0
+        if may_start and chunks == 1 and isinstance(node, QConv) and job.residual is None and not job.src.layout.split:
+            first, step = _progress(grid, taps, arch)
+            if first + (grid.n_tiles - 1) * step > job.src.words:
+                first = step = 0
         return EngineStep(
             layer=layer,
             name=job.name,
@@ -220,7 +247,7 @@ class _Materializer:
             n_rows=job.end - job.first,
             n_vectors=-(-out_chunks * arch.channels // arch.vector) if isinstance(node, QConv) else 0,
             out_chunks=out_chunks,
-            wait_dma=loading and not early,
-            load_first=self.bound[0] if early else 0,
-            load_step=self.bound[1] if early else 0,
+            wait_dma=must_wait and first == 0,
+            load_first=first,
+            load_step=step,
         )

@@ -6,14 +6,14 @@ the tensors before it, halo rows again, so that only the chain's end is ever who
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from bitloom.errors import ProgramError
-from bitloom.program.geometry import Window
+from bitloom.program.geometry import Reading, Window
 from bitloom.program.inputs import FoldSpec, linear_words
 from bitloom.program.layouts import LaidOut
 from bitloom.program.regions import Layout, Region, chunk_count, split_layout
-from bitloom.quantize.qgraph import QConcat, QConv, QPool
+from bitloom.quantize.qgraph import QConcat, QConv, QNode, QPool, QuantGraph
 from bitloom.target.arch import ArchConfig
 
 
@@ -104,6 +104,7 @@ class _Builder:
     fold: FoldSpec | None
     load_words: int
     arch: ArchConfig
+    in_place: bool
     jobs: list[Job] = field(default_factory=list)
     region_rows: dict[str, int] = field(default_factory=dict)
     whole: dict[str, Buffer] = field(default_factory=dict)
@@ -113,7 +114,7 @@ class _Builder:
         graph = self.laid.graph
         self._place_concats()
         striped = {c.start: c for c in chains}
-        if 0 not in striped:
+        if 0 not in striped or self.fold is None:
             self._load_input()
         index = 0
         while index < len(graph.nodes):
@@ -126,7 +127,7 @@ class _Builder:
             if isinstance(node, QConcat):
                 self._tensor(node.output)
             else:
-                self._run(node)
+                self._run(node, index)
             index += 1
         self.jobs.append(StoreJob(f"store {graph.output}", self._tensor(graph.output)))
         return Schedule(tuple(self.jobs), self.region_rows, self.whole)
@@ -206,46 +207,66 @@ class _Builder:
             buffer = self.whole[name] = self._folded(self.fold, 0, self.fold.rows, name)
         self.jobs.append(LoadJob(f"load {name}", buffer))
 
-    def _run(self, node: QConv | QPool) -> None:
+    def _run(self, node: QConv | QPool, index: int) -> None:
         window = self.laid.windows[node.name]
         residual = None if node.residual is None else self._tensor(node.residual)
+        if residual is not None and self.in_place and self._may_overwrite(node, residual, index):
+            self.whole[node.output] = replace(residual, tensor=node.output)
         src, dst = self._tensor(node.input), self._tensor(node.output)
         self.jobs.append(EngineJob(node.name, node, src, dst, residual, 0, window.out_size[0], window))
+
+    def _may_overwrite(self, node: QConv | QPool, residual: Buffer, index: int) -> bool:
+        """The drain reads a residual word just before it writes the result: a last use may be overwritten in place."""
+        graph, name = self.laid.graph, residual.tensor
+        later = name == graph.output or any(name in inputs_of(n) for n in graph.nodes[index + 1 :])
+        joined = residual.region in {n.output for n in graph.nodes if isinstance(n, QConcat)}
+        taken = node.output in self.offsets or node.output in self.whole
+        shared = self._tensor(node.input).region == residual.region
+        return not (later or joined or taken or shared or name == graph.input)
 
     def _run_chain(self, chain: Chain) -> None:
         nodes = [n for n in self.laid.graph.nodes[chain.start : chain.end] if not isinstance(n, QConcat)]
         last = self._tensor(nodes[-1].output)
         height = self.laid.windows[nodes[-1].name].out_size[0]
         step = -(-height // chain.stripes)
-        for first in range(0, height, step):
-            self._run_stripe(nodes, last, first, min(height, first + step))
+        stripes = [self._spans(nodes, first, min(height, first + step)) for first in range(0, height, step)]
+        streamed = chain.start == 0 and self.fold is not None
+        sources = [self._image_stripe(nodes[0], s[1]) if streamed else self._tensor(nodes[0].input) for s in stripes]
+        load = f"load {self.laid.graph.input}"
+        if streamed:
+            self.jobs.append(LoadJob(load, sources[0]))
+        for index, spans in enumerate(stripes):
+            jobs = self._stripe_jobs(nodes, spans, sources[index], last)
+            if streamed and index + 1 < len(stripes):  # the next stripe of the image comes while this one is computed
+                jobs.insert(1, LoadJob(load, sources[index + 1]))
+            self.jobs += jobs
 
-    def _run_stripe(self, nodes: list[QConv | QPool], last: Buffer, first: int, end: int) -> None:
-        graph, label = self.laid.graph, f"rows {first}"
+    def _spans(self, nodes: list[QConv | QPool], first: int, end: int) -> list[tuple[int, int]]:
+        """Rows of the chain's input and of every node's output behind output rows first .. end-1 of its last node."""
         spans = [(first, end)]
         for node in reversed(nodes):
             spans.append(_needed_rows(self.laid.windows[node.name], *spans[-1]))
-        spans.reverse()
-        src: Buffer
-        if nodes[0].input == graph.input and graph.input not in self.whole:
-            name = f"{graph.input} {label}"
-            if self.fold is not None:
-                a, b = spans[1]
-                deep = -(-self.laid.windows[nodes[0].name].kernel[0] // self.fold.step)
-                src = self._folded(self.fold, a, b + deep - 1, name)
-            else:
-                raise ProgramError(f"{graph.name}: the image does not fit and its first layer cannot be folded")
-            self.jobs.append(LoadJob(f"load {graph.input}", src))
-        else:
-            src = self._tensor(nodes[0].input)
+        return spans[::-1]
+
+    def _image_stripe(self, node: QConv | QPool, rows: tuple[int, int]) -> Buffer:
+        assert self.fold is not None
+        deep = -(-self.laid.windows[node.name].kernel[0] // self.fold.step)
+        return self._folded(self.fold, rows[0], rows[1] + deep - 1, f"{self.laid.graph.input} for rows {rows[0]}")
+
+    def _stripe_jobs(
+        self, nodes: list[QConv | QPool], spans: list[tuple[int, int]], src: Buffer, last: Buffer
+    ) -> list[Job]:
+        jobs: list[Job] = []
         for node, (a, b) in zip(nodes, spans[1:], strict=True):
-            dst = last if node is nodes[-1] else self._stripe(node.output, a, b, f"{node.output} {label}")
+            label = f"{node.output} rows {a}, stripe {spans[-1][0]}"
+            dst = last if node is nodes[-1] else self._stripe(node.output, a, b, label)
             full = self.laid.windows[node.name]
             top = full.top - full.stride * a + src.y0
             sizes = (src.rows, full.in_size[1]), (b - a, full.out_size[1])
             window = Window(full.kernel, full.stride, top, full.left, *sizes)
-            self.jobs.append(EngineJob(node.name, node, src, dst, None, a, b, window))
+            jobs.append(EngineJob(node.name, node, src, dst, None, a, b, window))
             src = dst
+        return jobs
 
 
 def _needed_rows(window: Window, first: int, end: int) -> tuple[int, int]:
@@ -256,8 +277,48 @@ def _needed_rows(window: Window, first: int, end: int) -> tuple[int, int]:
     return low, max(high, low + 1)
 
 
+def inputs_of(node: QNode) -> tuple[str, ...]:
+    """Names of the tensors that a node reads."""
+    if isinstance(node, QConcat):
+        return node.inputs
+    return (node.input,) if node.residual is None else (node.input, node.residual)
+
+
+def runs(graph: QuantGraph, laid: LaidOut) -> tuple[tuple[int, int], ...]:
+    """Maximal chains (start, end) of nodes that can be cut into stripes: each tensor inside has one reader, nothing is
+    added or concatenated, nothing walks a split tensor in flat order; a chain ends with its first pool."""
+    found: list[tuple[int, int]] = []
+    start = 0
+    for index, node in enumerate(graph.nodes):
+        readers = [n for n in graph.nodes if node.output in inputs_of(n)]
+        follows = index + 1 < len(graph.nodes) and readers == [graph.nodes[index + 1]]
+        joins = follows and _stripes(graph.nodes[index + 1], laid) and node.output != graph.output
+        if not _stripes(node, laid):
+            start = index + 1
+        elif isinstance(node, QPool) or not joins:
+            found.append((start, index + 1))
+            start = index + 1
+    return tuple(found)
+
+
+def _stripes(node: QNode, laid: LaidOut) -> bool:
+    if isinstance(node, QConcat) or node.residual is not None:
+        return False
+    reading = laid.windows[node.name].reading
+    return reading is not Reading.ANY and not (reading is Reading.FLAT and laid.split[node.input])
+
+
 def make_schedule(
-    laid: LaidOut, fold: FoldSpec | None, load_words: int, arch: ArchConfig, chains: tuple[Chain, ...] = ()
+    laid: LaidOut,
+    fold: FoldSpec | None,
+    load_words: int,
+    arch: ArchConfig,
+    in_place: bool = False,
+    chains: tuple[Chain, ...] = (),
 ) -> Schedule:
-    """The schedule of a laid-out graph. load_words: least words per chunk of the input buffer (see `plan`)."""
-    return _Builder(laid, fold, load_words, arch).build(chains)
+    """The schedule of a laid-out graph.
+
+    load_words: least words per chunk of the input buffer (see `plan`).  in_place: results overwrite a residual input at
+    its last use.  chains: what is cut into stripes.
+    """
+    return _Builder(laid, fold, load_words, arch, in_place).build(chains)

@@ -95,9 +95,10 @@ class WeightPacker:
         need = words + 2 * words_per_beat(arch)
         if need > arch.ring_words:
             raise ProgramError(
-                f"{node.name}: a lane needs {words} words for one vector ({len(step.taps)} taps x {step.in_chunks} chunks "
-                f"x {widest} bits) and two beats more, {need} in all, but architecture '{arch.name}' has ring_words = "
-                f"{arch.ring_words}; use fewer bits in this layer or a ring of {1 << (need - 1).bit_length()} words"
+                f"{node.name}: a lane needs {words} words for one vector ({len(step.taps)} taps x {step.in_chunks} "
+                f"chunks x {widest} bits) and two beats more, {need} in all, but architecture '{arch.name}' has "
+                f"ring_words = {arch.ring_words}; use fewer bits in this layer or a ring of "
+                f"{1 << (need - 1).bit_length()} words"
             )
 
     def _add_vector(self, step: EngineStep, node: QConv, first: int, end: int, lanes: IntArray) -> None:
