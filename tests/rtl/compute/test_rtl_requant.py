@@ -6,14 +6,13 @@ import re
 
 import numpy as np
 import pytest
-from bitloom.numerics.fixed import clamp, rshift
 from vector_bench import RTL, VectorBench, as_bytes, as_ints
+
+from bitloom.numerics.fixed import clamp, rshift
 
 SHIFTS = np.array([4, 10, 16, 22])
 PACKAGE = (RTL / "bl_latency_pkg.sv").read_text()
-LATENCY, RES_DELAY = (
-    int(re.search(rf"{name}\s*=\s*(\d+)", PACKAGE)[1]) for name in ("RequantLatency", "ResDelay")
-)
+LATENCY, RES_DELAY = (int(re.search(rf"{name}\s*=\s*(\d+)", PACKAGE)[1]) for name in ("RequantLatency", "ResDelay"))
 INPUTS = {
     "acc_i": 32, "m_i": 17, "s_i": 2, "pre_i": 1, "res_i": 8, "res_mult_i": 16, "post_i": 32, "lo_i": 8, "hi_i": 8,
 }  # fmt: skip

@@ -127,7 +127,9 @@ class VectorBench:
             )  # fmt: skip
             units = sorted(path.name for path in folder.glob("Vtop*.cpp"))
             (folder / "all.cpp").write_text("".join(f'#include "{name}"\n' for name in units) + main)
-            _call([*CXX, f"-I{folder}", str(folder / "all.cpp"), *_runtime(), "-o", str(folder / "Vtop.part"), "-pthread"])
+            _call(
+                [*CXX, f"-I{folder}", str(folder / "all.cpp"), *_runtime(), "-o", str(folder / "Vtop.part"), "-pthread"]
+            )
             (folder / "Vtop.part").rename(folder / "Vtop")
         return folder
 

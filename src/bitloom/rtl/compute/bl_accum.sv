@@ -27,8 +27,8 @@ module bl_accum #(
   input  logic [GroupW-1:0]          drain_group_i,
   output logic [P-1:0][M-1:0][31:0]  acc_o
 );
-  if (T < 2 || (T & (T - 1)) != 0 || SumW > 28) begin : g_bad
-    $fatal(1, "%m: T = %0d, SumW = %0d; legal: T a power of two from 2, SumW up to 28", T, SumW);
+  if (T < 2 || (T & (T - 1)) != 0 || SumW < 1 || SumW > 28) begin : g_bad
+    $fatal(1, "%m: T = %0d, SumW = %0d; legal: T a power of two from 2, SumW 1..28", T, SumW);
   end
 
   (* ram_style = "distributed" *)
