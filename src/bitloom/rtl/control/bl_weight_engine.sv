@@ -76,14 +76,20 @@ module bl_weight_engine #(
 
   // ---- largest plane counts: groups of 8 lanes, then all ----
   localparam int unsigned NG = (M + 7) / 8;
-  logic [NG-1:0][3:0] hi_over_q;    // [k]: some lane of the group has more than k planes
-  logic [NG-1:0][4:0] lo_over_q;
+  logic [NG-1:0][3:0] hi_any, hi_over_q;    // [k]: some lane of the group has more than k planes
+  logic [NG-1:0][4:0] lo_any, lo_over_q;
   logic [3:0]         hi_over;
   logic [4:0]         lo_over;
   logic [2:0]         max_hi_q, max_lo_q;
   logic               two_q, grouped_q, arm_q;
 
   always_comb begin
+    hi_any = '0;
+    lo_any = '0;
+    for (int l = 0; l < int'(M); l++) begin
+      for (int k = 0; k < 4; k++) hi_any[l/8][k] |= lanes_planes_hi_i[l] > 3'(k);
+      for (int k = 0; k < 5; k++) lo_any[l/8][k] |= lanes_planes_lo_i[l] > 3'(k);
+    end
     hi_over = '0;
     lo_over = '0;
     for (int g = 0; g < int'(NG); g++) begin
@@ -95,16 +101,8 @@ module bl_weight_engine #(
   always_ff @(posedge clk_i) begin
     grouped_q <= planes_valid_i;
     arm_q     <= grouped_q;
-    for (int g = 0; g < int'(NG); g++) begin
-      automatic logic [3:0] hi_any = '0;
-      automatic logic [4:0] lo_any = '0;
-      for (int l = g * 8; l < g * 8 + 8 && l < int'(M); l++) begin
-        for (int k = 0; k < 4; k++) hi_any[k] |= lanes_planes_hi_i[l] > 3'(k);
-        for (int k = 0; k < 5; k++) lo_any[k] |= lanes_planes_lo_i[l] > 3'(k);
-      end
-      hi_over_q[g] <= hi_any;
-      lo_over_q[g] <= lo_any;
-    end
+    hi_over_q <= hi_any;
+    lo_over_q <= lo_any;
     if (grouped_q) begin
       two_q    <= hi_over[0];
       max_hi_q <= 3'($countones(hi_over));

@@ -70,23 +70,25 @@ module bl_dma_load
   logic [5:0]        filled_q;    // units in the window, at most window
   logic [C-1:0][7:0] word_q, word_d;
   logic [C-1:0]      place_q;     // bytes of the newest unit
+  logic [C+15:0][7:0] longer;     // the word, zeros above
+  assign longer = {128'b0, word_q};
 
   assign complete = filled_q + 6'd1 >= window_q;
   always_comb begin
     for (int i = 0; i < int'(C); i++) begin
-      automatic logic [7:0] old = '0;
-      if (units_log2_q == 2'd0 && i + 16 < int'(C)) old = word_q[i+16];
-      if (units_log2_q == 2'd1 && i + 8 < int'(C)) old = word_q[i+8];
-      if (units_log2_q[1] && i + 4 < int'(C)) old = word_q[i+4];
-      word_d[i] = place_q[i] ? unit[(i%16)*8 +: 8] : old;
+      word_d[i] = place_q[i]             ? unit[(i%16)*8 +: 8] :
+                  units_log2_q == 2'd0   ? longer[i+16] :
+                  units_log2_q == 2'd1   ? longer[i+8] : longer[i+4];
     end
   end
   assign wr_data_o = word_q;
 
-  // ---- addresses: bank_q, row_q are those of the next word ----
-  logic [BankW-1:0] bank_q;
-  logic [17:0]      row_q;
+  // ---- addresses: bank, row are those of the next word ----
+  logic [BankW-1:0] bank_q, bank;
+  logic [17:0]      row_q, row;
   logic             rewind_q;      // the next word is the first of a chunk
+  assign bank = rewind_q ? bank0_q : bank_q;
+  assign row  = rewind_q ? chunk_row_q : row_q;
 
   always_ff @(posedge clk_i) begin
     if (move) begin
@@ -95,15 +97,11 @@ module bl_dma_load
       filled_q <= chunk_end ? '0 : complete ? (linear_q ? '0 : filled_q) : filled_q + 6'd1;
       if (beat_end) left_q <= chunk_end ? beats_q : left_q - 32'd1;
       if (complete) begin
-        wr_bank_o <= rewind_q ? bank0_q : bank_q;
-        wr_row_o  <= rewind_q ? chunk_row_q[RowW-1:0] : row_q[RowW-1:0];
-      end
-      if (complete) begin
-        automatic logic [BankW-1:0] b = rewind_q ? bank0_q : bank_q;
-        automatic logic [17:0]      r = rewind_q ? chunk_row_q : row_q;
-        bank_q   <= (b == BankW'(P - 1)) ? '0 : b + 1'b1;
-        row_q    <= r + 18'(b == BankW'(P - 1));
-        rewind_q <= 1'b0;
+        wr_bank_o <= bank;
+        wr_row_o  <= row[RowW-1:0];
+        bank_q    <= (bank == BankW'(P - 1)) ? '0 : bank + 1'b1;
+        row_q     <= row + 18'(bank == BankW'(P - 1));
+        rewind_q  <= 1'b0;
       end
       if (chunk_end) begin
         rewind_q    <= 1'b1;

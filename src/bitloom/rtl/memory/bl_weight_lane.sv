@@ -118,43 +118,36 @@ module bl_weight_lane #(
   end
 
   // ---- what comes out ----
-  typedef struct packed {
-    logic            bits_word;  // header word that holds the bits
-    logic            valid;
-    logic            first;
-    logic            is_signed;
-    logic [SelW-1:0] sub;
-  } side_t;
-  side_t side_q [2];
+  // [0] one cycle after the command, [1] with the memory's output register
+  logic [1:0]           bits_word_q, valid_q, first_q, signed_q;   // bits_word: the header word that holds the bits
+  logic [1:0][SelW-1:0] sub_q;
 
   always_ff @(posedge clk_i) begin
-    side_q[0] <= '{
-      bits_word: cmd_header_i && cmd_index_i == 4'(BitsWord),
-      valid:     cmd_valid_i & read & ~cmd_header_i,
-      first:     cmd_index_i == '0,
-      is_signed: cmd_hi_i | (hi_q == '0),
-      sub:       sub};
-    side_q[1] <= side_q[0];
+    bits_word_q <= {bits_word_q[0], cmd_header_i && cmd_index_i == 4'(BitsWord)};
+    valid_q     <= {valid_q[0], cmd_valid_i & read & ~cmd_header_i};
+    first_q     <= {first_q[0], cmd_index_i == '0};
+    signed_q    <= {signed_q[0], cmd_hi_i | (hi_q == '0)};
+    sub_q       <= {sub_q[0], sub};
   end
 
   logic         bits_word;
   logic [C-1:0] word;
-  assign word = out_q[32'(side_q[1].sub) * C +: C];
+  assign word = out_q[32'(sub_q[1]) * C +: C];
 
   if (MuxReg == 1) begin : g_reg
     always_ff @(posedge clk_i) begin
       word_o         <= word;
-      bits_word      <= side_q[1].bits_word;
-      plane_valid_o  <= side_q[1].valid;
-      plane_first_o  <= side_q[1].first;
-      plane_signed_o <= side_q[1].is_signed;
+      bits_word      <= bits_word_q[1];
+      plane_valid_o  <= valid_q[1];
+      plane_first_o  <= first_q[1];
+      plane_signed_o <= signed_q[1];
     end
   end else begin : g_wire
     assign word_o         = word;
-    assign bits_word      = side_q[1].bits_word;
-    assign plane_valid_o  = side_q[1].valid;
-    assign plane_first_o  = side_q[1].first;
-    assign plane_signed_o = side_q[1].is_signed;
+    assign bits_word      = bits_word_q[1];
+    assign plane_valid_o  = valid_q[1];
+    assign plane_first_o  = first_q[1];
+    assign plane_signed_o = signed_q[1];
   end
 
   assign bits = word_o[BitsAt +: 4];

@@ -106,29 +106,17 @@ module bl_weights #(
   end
 
   // ---- decisions, and their way to the lanes ----
-  typedef struct packed {
-    logic       valid;
-    logic       header;
-    logic [3:0] index;
-    logic       hi;
-    logic       free;
-    logic       rewind;
-  } read_t;
-  typedef struct packed {
-    logic       clear;
-    logic       header;
-    logic [3:0] index;
-    logic [1:0] ptag;
-  } side_t;
-  read_t  cmd;
-  read_t  cmd_q [CmdRegs];
-  side_t side;
-  side_t side_q [WeightLatency];
-  logic  planes_valid_q;
+  logic       dec_valid, dec_header, dec_hi, dec_free, dec_rewind, dec_clear;
+  logic       rd_valid, rd_header, rd_hi, rd_free, rd_rewind;
+  logic [3:0] dec_index, rd_index;
+  logic [1:0] dec_ptag;
+  logic [8:0] cmd_q [CmdRegs];            // what the lanes get
+  logic [7:0] side_q [WeightLatency];     // what goes beside their words
+  logic       planes_valid_q;
 
   always_ff @(posedge clk_i) begin
-    cmd_q[0]  <= cmd;
-    side_q[0] <= side;
+    cmd_q[0]  <= {dec_valid, dec_header, dec_index, dec_hi, dec_free, dec_rewind};
+    side_q[0] <= {dec_clear, dec_header, dec_index, dec_ptag};
     for (int i = 1; i < int'(CmdRegs); i++) cmd_q[i] <= cmd_q[i-1];
     for (int i = 1; i < int'(WeightLatency); i++) side_q[i] <= side_q[i-1];
     planes_valid_q <= hdr_valid_o && hdr_index_o == 4'(HdrWords - 1);
@@ -139,13 +127,9 @@ module bl_weights #(
     end
   end
 
-  assign side.header    = cmd.header;
-  assign side.index     = cmd.index;
-  assign clear_digits_o = side_q[WeightLatency-1].clear;
-  assign hdr_valid_o    = side_q[WeightLatency-1].header;
-  assign hdr_index_o    = side_q[WeightLatency-1].index;
-  assign hdr_ptag_o     = side_q[WeightLatency-1].ptag;
-  assign hdr_o          = plane_o;
+  assign {rd_valid, rd_header, rd_index, rd_hi, rd_free, rd_rewind}    = cmd_q[CmdRegs-1];
+  assign {clear_digits_o, hdr_valid_o, hdr_index_o, hdr_ptag_o}        = side_q[WeightLatency-1];
+  assign hdr_o = plane_o;
 
   bl_weight_engine #(.C(C), .M(M)) u_engine (
     .clk_i, .rst_i, .clear_i(flush_i),
@@ -153,8 +137,8 @@ module bl_weights #(
     .step_ready_o, .step_take_i, .two_pass_o, .pass_hi_o, .step_ptag_o, .step_last_o, .wait_ddr_o,
     .rsv_o(rsv), .rsv_next_o(rsv_next), .lanes_enough_i(enough), .planes_valid_i(planes_valid_q),
     .lanes_planes_hi_i(planes_hi), .lanes_planes_lo_i(planes_lo),
-    .cmd_valid_o(cmd.valid), .cmd_header_o(cmd.header), .cmd_index_o(cmd.index), .cmd_hi_o(cmd.hi),
-    .cmd_release_o(cmd.free), .cmd_rewind_o(cmd.rewind), .clear_digits_o(side.clear), .hdr_ptag_o(side.ptag)
+    .cmd_valid_o(dec_valid), .cmd_header_o(dec_header), .cmd_index_o(dec_index), .cmd_hi_o(dec_hi),
+    .cmd_release_o(dec_free), .cmd_rewind_o(dec_rewind), .clear_digits_o(dec_clear), .hdr_ptag_o(dec_ptag)
   );
 
   for (genvar l = 0; l < M; l++) begin : g_lane
@@ -162,9 +146,8 @@ module bl_weights #(
       .clk_i, .rst_i, .clear_i(flush_i),
       .wr_valid_i(lane_valid[l]), .wr_ready_o(lane_ready[l]), .wr_data_i(lane_beat[l/Lanes]),
       .rsv_i(rsv), .rsv_next_i(rsv_next), .enough_o(enough[l]),
-      .cmd_valid_i(cmd_q[CmdRegs-1].valid), .cmd_header_i(cmd_q[CmdRegs-1].header),
-      .cmd_index_i(cmd_q[CmdRegs-1].index), .cmd_hi_i(cmd_q[CmdRegs-1].hi),
-      .cmd_release_i(cmd_q[CmdRegs-1].free), .cmd_rewind_i(cmd_q[CmdRegs-1].rewind),
+      .cmd_valid_i(rd_valid), .cmd_header_i(rd_header), .cmd_index_i(rd_index), .cmd_hi_i(rd_hi),
+      .cmd_release_i(rd_free), .cmd_rewind_i(rd_rewind),
       .planes_hi_o(planes_hi[l]), .planes_lo_o(planes_lo[l]), .word_o(plane_o[l]),
       .plane_valid_o(plane_valid_o[l]), .plane_first_o(plane_first_o[l]), .plane_signed_o(plane_signed_o[l])
     );
