@@ -4,8 +4,8 @@ import os
 
 import numpy as np
 import pytest
-import random_networks
 
+import random_networks
 from bitloom.errors import BitloomError
 from bitloom.program.lower import input_image, lower
 from bitloom.program.plan import plan
