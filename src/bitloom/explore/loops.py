@@ -13,7 +13,7 @@ from bitloom.explore.layers import IntArray, Layer, Tensor
 BEAT_BYTES = 16
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, order=True)
 class Shape:
     """The unroll: P pixels, C input channels, M output channels."""
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 
 from bitloom.errors import TargetError
 from bitloom.explore.layers import Network
@@ -21,6 +22,7 @@ class Stripes:
     rows: tuple[int, ...]
 
 
+@lru_cache(maxsize=4096)
 def live_rows(network: Network, shape: Shape, start: int = 0) -> int:
     """Most rows alive at once from layer `start` on (tensors made before it count while they are still read)."""
     born: dict[str, int] = {network.input: 0}
@@ -49,6 +51,7 @@ def live_rows(network: Network, shape: Shape, start: int = 0) -> int:
     return most
 
 
+@lru_cache(maxsize=64)
 def _chain(network: Network) -> int:
     """Layers from the input on that form a chain: each reads only the one before, and nobody else reads that."""
     uses: dict[str, int] = {}

@@ -1,8 +1,8 @@
 """Resources of an architecture: exact memories and DSPs, LUT and flip-flops from one table of coefficients.
 
-DSP, BRAM36 and URAM follow the RTL's declarations. LUT and flip-flop coefficients (`COEFFICIENTS`) come from one hierarchical
-Yosys build (synth_xilinx -family xcup, BITLOOM_ADD3) of P=2, C=8, M=8, T=8, DC=4, WP=1; the shapes of the formulas come
-from the structure of each block. LUTs count LUT1..6, LUT6_2, LUT memory and shift registers.
+DSP, BRAM36 and URAM follow the RTL's declarations. LUT and flip-flop coefficients (`COEFFICIENTS`) come from one
+hierarchical Yosys build (synth_xilinx -family xcup, BITLOOM_ADD3) of P=2, C=8, M=8, T=8, DC=4, WP=1; the shapes of the
+formulas come from the structure of each block. LUTs count LUT1..6, LUT6_2, LUT memory and shift registers.
 """
 
 from __future__ import annotations
@@ -140,7 +140,7 @@ def activation_memory(arch: ArchConfig, uram: bool) -> tuple[int, int]:
 
 
 def dsps(arch: ArchConfig, per_quad: int) -> int:
-    """Array, two per requantizer (27 × 18 and 27 × 18: `per_quad` each where a slice is narrower), addresses, one product.
+    """Array, two products per requantizer (the 27 × 18 one takes `per_quad` slices), addresses, one product of sizes.
 
     A lane's address takes one multiplier, three where P is not a power of two.
     """
