@@ -1,7 +1,7 @@
 """Loop optimization: the proven optimum of the model over a space of architectures, and its Pareto front.
 
 Unrolls (P, C, M) are taken in the order of an admissible bound; the rest of the space (T, DC, ring, WP, rows) of an
-unroll is evaluated at once. An unroll is skipped when its bounds prove that no point of it can be the best or on the front.
+unroll is evaluated at once. An unroll is skipped when its bounds prove that it holds neither the best nor a front point.
 """
 
 from __future__ import annotations
@@ -114,7 +114,7 @@ class _Search:
         return None if excess(need, self.device, self.margins) else need
 
     def plans(self, shape: Shape) -> list[tuple[int, tuple[Stripes, ...]]]:
-        """(act_rows, stripes by network): distinct stripes with the fewest rows of each; rows without a plan are out."""
+        """(act_rows, stripes by network): distinct stripes, fewest rows of each; rows without a plan are out."""
         found: dict[tuple[Stripes, ...], int] = {}
         for rows in sorted(self.space.act_rows):
             try:
@@ -224,8 +224,8 @@ def search(
     """The best architecture of `space` for `networks` on `device`, proven, and the front.
 
     slack: a point is left out of the front when another has at most (1 + slack) times its score and no more of any
-    resource; the best is exact whatever the slack. front = False: only the best is asked for (the front is then what the
-    unrolls met on the way leave), which skips far more. TargetError when nothing fits.
+    resource; the best is exact whatever the slack. front = False: only the best is asked for, which skips far more
+    (the front is then that of the unrolls met on the way). TargetError when nothing fits.
     """
     began = time.perf_counter()
     if not networks:

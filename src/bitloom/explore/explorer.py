@@ -1,0 +1,131 @@
+"""`bitloom explore`: the answer before anything is built. A graph, a device and bits in; bounds and choices out."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from bitloom.explore.energy import ENERGY, Energy, estimate_energy
+from bitloom.explore.layers import Network, network
+from bitloom.explore.performance import CAUSES, Performance, performance
+from bitloom.explore.resources import Margins, Resources, excess, resources
+from bitloom.explore.roofline import Roofline, roofline
+from bitloom.explore.search import Point, SearchResult, floor_cycles, search
+from bitloom.explore.space import Space
+from bitloom.explore.timing import DEFAULT_TIMING, Timing
+from bitloom.graph.ir import Graph
+from bitloom.quantize.qgraph import Int8Array
+from bitloom.quantize.skeleton import skeleton
+from bitloom.target.arch import ArchConfig
+from bitloom.target.device import Device, load_device
+
+
+@dataclass(frozen=True, eq=False)
+class Exploration:
+    """A network on one architecture: chosen by the search, or given (then `found` is None)."""
+
+    network: Network
+    device: Device
+    arch: ArchConfig
+    run: Performance
+    need: Resources
+    over: dict[str, tuple[int, int]]  #: kinds of which it needs more than the margins allow: (needed, allowed)
+    roof: Roofline
+    energy: Energy
+    found: SearchResult | None
+
+    def record(self) -> dict[str, Any]:
+        """Everything as plain numbers and strings, for JSON."""
+        run = self.run
+        layers = [
+            {
+                "name": x.name,
+                "kind": "conv" if x.conv else "pool",
+                "cycles": x.cycles,
+                "causes": dict(zip(CAUSES, x.causes, strict=True)),
+                "bound": x.bound,
+                "ideal_cycles": x.ideal,
+                "macs": x.macs,
+                "utilization": x.utilization(self.arch.array_dsps),
+                "tile_groups": x.tile_groups,
+                "commands": x.commands,
+                "ddr_bytes": x.ddr_bytes,
+            }
+            for x in run.layers
+        ]
+        found = self.found
+        return {
+            "network": self.network.name,
+            "device": self.device.name,
+            "clock_mhz": run.clock_mhz,
+            "arch": asdict(self.arch),
+            "architecture_hash": f"0x{self.arch.hash:08X}",
+            "array_dsps": self.arch.array_dsps,
+            "cycles": run.cycles,
+            "milliseconds": run.milliseconds,
+            "cycles_by_cause": run.causes,
+            "floor_cycles": floor_cycles(self.network, self.device),
+            "mac_efficiency": run.mac_efficiency,
+            "macs": run.macs,
+            "ddr_bytes": run.ddr_bytes,
+            "stripes": asdict(run.stripes),
+            "resources": asdict(self.need),
+            "resource_shares": {k: v for k, v in self.need.shares(self.device).items() if v != float("inf")},
+            "over": {k: list(v) for k, v in self.over.items()},
+            "roofline": asdict(self.roof),
+            "energy": {
+                "estimate": True,
+                "millijoules": self.energy.millijoules,
+                "watts": self.energy.watts,
+                "parts_mj": self.energy.parts_mj,
+                "sources": {k: v.source for k, v in ENERGY.items()},
+            },
+            "search": None if found is None else _search_record(found),
+            "layers": layers,
+        }
+
+
+def _search_record(found: SearchResult) -> dict[str, Any]:
+    def point(p: Point) -> dict[str, Any]:
+        row = {"arch": asdict(p.arch), "cycles": list(p.cycles), "score": p.score}
+        return {**row, "resources": asdict(p.resources), "memory_bram36": p.memory}
+
+    return {
+        "networks": list(found.networks),
+        "best": point(found.best),
+        "front": [point(p) for p in found.front],
+        "slack": found.slack,
+        "unrolls_evaluated": found.evaluated,
+        "unrolls_skipped": found.skipped,
+        "seconds": found.seconds,
+    }
+
+
+def explore(
+    graph: Graph,
+    device: Device | str,
+    bits: Mapping[str, Int8Array],
+    arch: ArchConfig | None = None,
+    space: Space | None = None,
+    margins: Margins | None = None,
+    timing: Timing = DEFAULT_TIMING,
+    front: bool = True,
+) -> Exploration:
+    """Models `graph` with `bits` (layer -> (Cout,) widths) on `device`, on `arch` or on the best of `space`.
+
+    Raises TargetError for an unknown device and where nothing fits, BudgetError for bits that do not match the layers,
+    UnsupportedLayerError for a layer without a loop nest.
+    """
+    target = load_device(device) if isinstance(device, str) else device
+    limits = margins or Margins()
+    net = network(skeleton(graph, bits))
+    found = None
+    if arch is None:
+        found = search([net], target, space, limits, timing, front=front)
+        arch = found.best.arch
+    run = performance(net, arch, target, timing)
+    need = resources(arch, target)
+    over = excess(need, target, limits)
+    energy = estimate_energy(run, need, target)
+    return Exploration(net, target, arch, run, need, over, roofline(run, target, timing), energy, found)
