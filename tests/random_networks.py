@@ -26,7 +26,9 @@ def _requant(
     return choose_requant(ratio, bound, post, lo, 127, mult, name)
 
 
-class _Maker:
+class NetworkMaker:
+    """Builds a graph layer by layer: each method adds one node with random integers and returns its tensor's name."""
+
     def __init__(self, rng: np.random.Generator, shape: Shape) -> None:
         self.rng = rng
         self.tensors = {"image": self._tensor("image", shape)}
@@ -139,14 +141,14 @@ def random_layer(
     2..8 mixed), with or without a residual input (made by a 1×1 convolution) and a pool after it."""
     cin, cout = (int(rng.integers(1, largest_channels + 1)) for _ in range(2))
     size = _sizes(rng, largest_map)
-    make = _Maker(rng, (cin, *size))
+    make = NetworkMaker(rng, (cin, *size))
     kind = rng.choice(["conv", "conv", "conv", "residual", "pool", "full"])
     source = "image"
     if kind == "pool":
         out = make.pool(source, bool(rng.random() < 0.5), *_window(rng, size, min(5, largest_kernel), True), None)
     elif kind == "full":
         small = (min(size[0], 6), min(size[1], 6))
-        make = _Maker(rng, (cin, *small))
+        make = NetworkMaker(rng, (cin, *small))
         out = make.conv(source, cout, small, (1, 1), (0, 0, 0, 0), None)
     else:
         out = make.conv(source, cout, *_window(rng, size, largest_kernel, False), None)
@@ -165,9 +167,8 @@ def random_network(rng: np.random.Generator, depth: int = 6, *, largest_map: int
     """A small graph of `depth` layers: convolutions, residual blocks, lone additions, pools, concatenations, ended by a
     global pool and a fully connected layer."""
     size = (int(rng.integers(5, largest_map + 1)), int(rng.integers(5, largest_map + 1)))
-    make = _Maker(rng, (int(rng.integers(1, 9)), *size))
+    make = NetworkMaker(rng, (int(rng.integers(1, 9)), *size))
     live = make.conv("image", int(rng.integers(3, 25)), *_window(rng, size, 7, False), None)
-    placed: set[str] = set()
     while len(make.nodes) < depth:
         c, h, w = make.tensors[live].shape
         kind = rng.choice(["conv", "block", "down", "add", "pool", "concat"])
@@ -197,7 +198,6 @@ def random_network(rng: np.random.Generator, depth: int = 6, *, largest_map: int
                 make.conv(live, int(rng.integers(1, 20)), (k, k), (1, 1), (k // 2, k // 2, k // 2, k // 2), None)
                 for k in (1, 3)
             )
-            placed.update(parts)
             joined = make.concat(parts)
             live = make.conv(joined, int(rng.integers(2, 25)), (1, 1), (1, 1), (0, 0, 0, 0), None)
             if rng.random() < 0.5:

@@ -7,17 +7,20 @@ from dataclasses import replace
 import numpy as np
 
 from bitloom.errors import ProgramError, UnsupportedLayerError
+from bitloom.program.chains import Chain, inputs_of, runs
 from bitloom.program.commands import Base
 from bitloom.program.geometry import Grid, Reading, Tap, Window, highest_word, make_grid, window_grid, window_taps
 from bitloom.program.inputs import BEAT, FoldSpec, LinearSpec, fold_of, fold_taps
 from bitloom.program.layouts import LaidOut, lay_out, window_of_node
 from bitloom.program.regions import Layout, Placement, Region, allocate, chunk_count, peak_rows
-from bitloom.program.schedule import Buffer, Chain, EngineJob, LoadJob, Schedule, inputs_of, make_schedule, runs
+from bitloom.program.schedule import Buffer, EngineJob, LoadJob, Schedule, make_schedule
 from bitloom.program.steps import EngineStep, LoadStep, Plan, Step, StoreStep
 from bitloom.quantize.qgraph import QConcat, QConv, QuantGraph
 from bitloom.target.arch import ArchConfig
 
 __all__ = ["Plan", "plan"]
+
+MAX_POSITIONS = 1 << 18  #: flat positions of a chunk that the drain can address
 
 
 def plan(qgraph: QuantGraph, arch: ArchConfig) -> Plan:
@@ -186,6 +189,11 @@ class _Materializer:
         return self.layers.index(name)
 
     def _placement(self, b: Buffer) -> Placement:
+        if b.layout.positions(b.rows) > MAX_POSITIONS:
+            raise ProgramError(
+                f"tensor '{b.tensor}': a map of {b.rows} x {b.width} takes {b.layout.positions(b.rows)} positions; "
+                f"legal: up to {MAX_POSITIONS}; use a smaller image"
+            )
         base = self.base[b.region] + b.row_offset
         tensor = self.laid.copies.get(b.tensor, b.tensor)
         return Placement(tensor, b.segments, b.y0, b.rows, b.width, b.layout, base, b.chunk_rows)

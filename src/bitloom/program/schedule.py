@@ -9,11 +9,12 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 
 from bitloom.errors import ProgramError
-from bitloom.program.geometry import Reading, Window
+from bitloom.program.chains import Chain, inputs_of
+from bitloom.program.geometry import Window
 from bitloom.program.inputs import FoldSpec, linear_words
 from bitloom.program.layouts import LaidOut
 from bitloom.program.regions import Layout, Region, chunk_count, split_layout
-from bitloom.quantize.qgraph import QConcat, QConv, QNode, QPool, QuantGraph
+from bitloom.quantize.qgraph import QConcat, QConv, QPool
 from bitloom.target.arch import ArchConfig
 
 
@@ -87,15 +88,6 @@ class Schedule:
                     first, _ = span.get(buffer.region, (index, index))
                     span[buffer.region] = (first, index)
         return tuple(Region(name, self.region_rows[name], *life) for name, life in span.items())
-
-
-@dataclass(frozen=True)
-class Chain:
-    """Nodes start .. end-1 of the graph, cut into `stripes` stripes."""
-
-    start: int
-    end: int
-    stripes: int
 
 
 @dataclass
@@ -275,37 +267,6 @@ def _needed_rows(window: Window, first: int, end: int) -> tuple[int, int]:
     high = min(window.in_size[0], window.stride * (end - 1) + window.kernel[0] - window.top)
     low = min(low, window.in_size[0] - 1)
     return low, max(high, low + 1)
-
-
-def inputs_of(node: QNode) -> tuple[str, ...]:
-    """Names of the tensors that a node reads."""
-    if isinstance(node, QConcat):
-        return node.inputs
-    return (node.input,) if node.residual is None else (node.input, node.residual)
-
-
-def runs(graph: QuantGraph, laid: LaidOut) -> tuple[tuple[int, int], ...]:
-    """Maximal chains (start, end) of nodes that can be cut into stripes: each tensor inside has one reader, nothing is
-    added or concatenated, nothing walks a split tensor in flat order; a chain ends with its first pool."""
-    found: list[tuple[int, int]] = []
-    start = 0
-    for index, node in enumerate(graph.nodes):
-        readers = [n for n in graph.nodes if node.output in inputs_of(n)]
-        follows = index + 1 < len(graph.nodes) and readers == [graph.nodes[index + 1]]
-        joins = follows and _stripes(graph.nodes[index + 1], laid) and node.output != graph.output
-        if not _stripes(node, laid):
-            start = index + 1
-        elif isinstance(node, QPool) or not joins:
-            found.append((start, index + 1))
-            start = index + 1
-    return tuple(found)
-
-
-def _stripes(node: QNode, laid: LaidOut) -> bool:
-    if isinstance(node, QConcat) or node.residual is not None:
-        return False
-    reading = laid.windows[node.name].reading
-    return reading is not Reading.ANY and not (reading is Reading.FLAT and laid.split[node.input])
 
 
 def make_schedule(
