@@ -36,7 +36,7 @@ def train(module: nn.Module, images: Tensor, labels: npt.NDArray[np.int64], epoc
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, max_lr=0.2, total_steps=steps)
     module.train()
     for _ in range(epochs):
-        for index in torch.randperm(len(images), generator=generator).split(batch):
+        for index in torch.split(torch.randperm(len(images), generator=generator), batch):
             loss = F.cross_entropy(module(images[index]), target[index])
             optimizer.zero_grad()
             loss.backward()  # type: ignore[no-untyped-call]
