@@ -1,4 +1,4 @@
-"""bl_cmd_fetch against the encoder of bitloom.program.commands: every field, every tap, every way a stream can be wrong."""
+"""bl_cmd_fetch against the encoder of bitloom.program.commands: every field, every tap, every wrong stream."""
 
 from __future__ import annotations
 
@@ -6,8 +6,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from bitloom.program.commands import COMMAND_FIELDS, TAP_FIELDS, Command, ErrorCode, Field, Opcode
 from cpp_bench import CppBench
+
+from bitloom.program.commands import COMMAND_FIELDS, TAP_FIELDS, Command, ErrorCode, Field, Opcode
 
 TAPS = 64
 BENCH = CppBench(

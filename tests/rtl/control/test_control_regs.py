@@ -1,12 +1,13 @@
-"""bl_regs against a model of the register map, under random AXI4-Lite traffic, and the map's addresses against the table."""
+"""bl_regs against a model of the register map, under random AXI4-Lite traffic; its addresses against the table."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
 import pytest
-from bitloom.program.commands import FORMAT_VERSION, HARDWARE_ID, REGISTERS
 from cpp_bench import CppBench
+
+from bitloom.program.commands import FORMAT_VERSION, HARDWARE_ID, REGISTERS
 
 HASH = 0x89ABCDEF
 BENCH = CppBench("bl_regs", Path(__file__).parent / "bench_regs.cpp", params={"ArchHash": HASH}, defines={"HASH": HASH})

@@ -1,7 +1,7 @@
-"""Builds a C++ bench around one RTL module and runs it; builds are cached in build/rtl_tests by a hash of what they contain.
+"""Builds a C++ bench around one RTL module and runs it; builds are cached in build/rtl_tests by a hash of their parts.
 
-Every bench is called with a working folder and a seed, prints what it saw as `name value` lines, and exits with 0 only when
-its own checks (protocol, order, data) held.
+Every bench is called with a working folder and a seed, prints what it saw as `name value` lines, and exits with 0 only
+when its own checks (protocol, order, data) held.
 """
 
 from __future__ import annotations
@@ -70,7 +70,7 @@ class CppBench:
         if binary.exists():
             return binary
         folder.mkdir(parents=True, exist_ok=True)
-        tops = self.extra or (next(path for part in ("memory", "control") if (path := RTL / part / f"{self.top}.sv").exists()),)
+        tops = self.extra or tuple(RTL.glob(f"*/{self.top}.sv"))
         call(
             [str(VERILATOR_ROOT / "bin" / "verilator"), "--cc", "--no-timing", "-Wall", "-O3", "--assert", "--x-assign",
              "unique", "--x-initial", "unique", "--top-module", self.top, "--prefix", "Vtop", "--Mdir", str(folder),

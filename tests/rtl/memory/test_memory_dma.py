@@ -6,8 +6,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from bitloom.program.commands import Command, Opcode
 from cpp_bench import HERE, CppBench
+
+from bitloom.program.commands import Command, Opcode
 
 ROWS, DDR = 1024, 1 << 17
 SHAPES = [(2, 8), (6, 32), (4, 16), (2, 4), (6, 64)]

@@ -1,4 +1,4 @@
-"""bl_weights end to end: a stream packed here, independently of bitloom.program, must come out as the weights it holds."""
+"""bl_weights end to end: a stream packed here, independently of bitloom.program, comes out as the weights it holds."""
 
 from __future__ import annotations
 
@@ -31,6 +31,7 @@ class Shape:
 
 
 SHAPES = [Shape(8, 16, 2, 256, 3), Shape(32, 32, 1, 128, 4), Shape(4, 4, 4, 128, 5), Shape(128, 8, 2, 64, 3)]
+WIDTHS = [[0, 2, 3, 4, 5, 6, 7, 8], [0, 2, 3, 4, 5], [0], [8], [2]]
 
 
 @dataclass(frozen=True)
@@ -138,7 +139,7 @@ def test_every_digit_of_random_vectors(tmp_path: Path, shape: Shape, seed: int) 
     rng = np.random.default_rng([seed, shape.channels])
     vectors = []
     for _ in range(40 if shape.channels < 32 else 14):
-        widths = [[0, 2, 3, 4, 5, 6, 7, 8], [0, 2, 3, 4, 5], [0], [8], [2]][rng.choice(5, p=[0.5, 0.3, 0.05, 0.1, 0.05])]
+        widths = WIDTHS[rng.choice(len(WIDTHS), p=[0.5, 0.3, 0.05, 0.1, 0.05])]
         steps = int(rng.integers(1, longest(shape) + 1)) if rng.random() < 0.3 else int(rng.integers(1, 5))
         vectors.append(random_vector(rng, shape, widths, min(steps, longest(shape)), int(rng.integers(1, 5))))
     write_case(tmp_path, vectors, shape)

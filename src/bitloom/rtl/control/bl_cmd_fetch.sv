@@ -2,8 +2,8 @@
 //   start_i     beats_i beats from base_i; only while busy_o is low
 //   cmd_o       valid with cmd_valid_o, stable until cmd_ready_i, which means: finished, show the next
 //   tap_o       tap tap_index_i of the command shown, one cycle later (two banks: the next command's taps come in meanwhile)
-//   error_o     ErrorCode, sticky until start_i or flush_i: BAD_OPCODE unknown opcode, BAD_FIELD more than TapEntries taps or
-//               a stream that ends without END, AXI_COMMAND a read error. It belongs to what follows the commands shown:
+//   error_o     ErrorCode, sticky until start_i or flush_i: BAD_OPCODE unknown opcode, BAD_FIELD more than TapEntries taps
+//               or a stream that ends without END, AXI_COMMAND a read error. It belongs to what follows the commands shown:
 //               look at it while cmd_valid_o is low. Beats after END are not looked at.
 // Resource: two commands of CommandBits, 2·TapEntries × TapBits of block RAM, a reader with a FIFO of 32 beats.
 module bl_cmd_fetch

@@ -1,5 +1,5 @@
 // AXI4-Lite registers (docs/spec/commands.md, "Registers"): HLS-style control, interrupt, bases, counters.
-//   CTRL   start: write 1 while idle (ignored otherwise), reads 1 until done; done and ready: set by done_i, cleared by reading
+//   CTRL   start: write 1 while idle (ignored otherwise), reads 1 until done; done and ready: set by done_i, clear on read
 //   ISR    a bit is set by its event when its IER bit is set, toggled by writing 1; interrupt_o = GIE & any ISR bit
 // A read never blocks; an address outside the map reads 0 and ignores writes, with response OKAY. Write strobes count.
 // Reads and writes are independent; each takes at least one transfer every two cycles.

@@ -4,8 +4,8 @@
 //   error_o   sticky until start_i or flush_i: response other than OKAY, start_i while busy
 //   flush_i   (level or pulse) nothing new is announced; announced bursts are finished with the data they have
 //   beat_o    pulse: a beat was written
-// Bursts lie inside aligned blocks of 16·MaxBurst bytes (none crosses 4 KiB). A burst is announced when all its beats are in
-// the FIFO, so data never keep the bus waiting. Throughput 1 beat a cycle.
+// Bursts lie inside aligned blocks of 16·MaxBurst bytes (none crosses 4 KiB). A burst is announced when all its beats are
+// in the FIFO, so data never keep the bus waiting. Throughput 1 beat a cycle.
 // Resource: one FIFO of FifoDepth × 128 bits in LUT memory, about 200 flip-flops.
 module bl_axi_writer #(
   parameter int unsigned MaxBurst    = 16,

@@ -3,8 +3,8 @@
 //   start_i       with cmd_i (opcode LOAD or STORE, copied in that cycle) and addr_i; only while busy_o is low
 //   wr_*          LOAD writes one word per cycle: word n of chunk k is flat position dma_pixel + n of the chunk at row
 //                 out_base + k·out_chunk_rows (dma_pixel < P)
-//   rd_*          STORE reads `beats` words of each chunk, from in_base with in_chunk_rows; rd_data_i ReadLatency cycles after
-//                 rd_valid_o & rd_ready_i
+//   rd_*          STORE reads `beats` words of each chunk, from in_base with in_chunk_rows; rd_data_i comes ReadLatency
+//                 cycles after rd_valid_o & rd_ready_i
 //   load_count_o  words of the current LOAD that have been handed over, saturating
 //   flush_i       aborts; read_error_o, write_error_o are sticky until start_i or flush_i
 // Beats of a STORE: words packed without gaps, the last one filled with zeros.

@@ -1,6 +1,8 @@
-// LOAD's data path: beats are cut into units of 4, 8 or 16 bytes, a word holds the last `window` units (unit n at its low end).
+// LOAD's data path: beats are cut into units of 4, 8 or 16 bytes, a word holds the last `window` units (unit n at its
+// low end).
 // Windowed: word n is units n .. n + window - 1 of the chunk; linear: every unit belongs to one word.
-// A chunk is cmd.beats beats; its words go to flat positions dma_pixel, dma_pixel + 1, .. from row out_base + k·out_chunk_rows.
+// A chunk is cmd.beats beats; its words go to flat positions dma_pixel, dma_pixel + 1, .. from row
+// out_base + k·out_chunk_rows.
 //   done_o   nothing of the region is left here (level, low from start_i until then)
 // Throughput one unit per cycle, so a beat of one unit takes one cycle and of four units four.
 // Resource: C bytes with a multiplexer of 3 shifts and the new unit.
