@@ -12,7 +12,7 @@ from bitloom.errors import DataError
 
 
 def digits() -> tuple[Tensor, npt.NDArray[np.int64], Tensor, npt.NDArray[np.int64]]:
-    """Training images (1297, 1, 8, 8), labels, test images (500, 1, 8, 8), labels; pixels in [0, 1], then normalised."""
+    """Training images (1297, 1, 8, 8), labels, test images (500, 1, 8, 8), labels; pixels normalised."""
     try:
         from sklearn.datasets import load_digits
     except ImportError:
