@@ -148,11 +148,11 @@ def main() -> int:
             else ""
         )
         print(f"{config.name}: {counts}{per_dsp}", file=sys.stderr, flush=True)
+        RESULT.parent.mkdir(parents=True, exist_ok=True)
+        ordered = [rows[c.name] for c in CONFIGS if c.name in rows]
+        RESULT.write_text(json.dumps({"configs": ordered}, indent=2) + "\n")
         if config.products and counts["dsp"] * 4 != config.products:
             wrong.append(f"{config.name}: {counts['dsp']} DSPs for {config.products} multipliers")
-    RESULT.parent.mkdir(parents=True, exist_ok=True)
-    ordered = [rows[c.name] for c in CONFIGS if c.name in rows]
-    RESULT.write_text(json.dumps({"configs": ordered}, indent=2) + "\n")
     for line in wrong:
         print(line, file=sys.stderr)
     return 1 if wrong else 0

@@ -6,7 +6,7 @@
 // The two low bits that hi needs are delayed once per (m, c) and per (p, c), not per DSP; A is formed once per
 // (m pair, c), B once per (p pair, c) and registered ahead of the DSPs that share it.
 // Define BITLOOM_FAST: the same sums and latency by plain integers, three pixels in one 64-bit product.
-// Resource: P·C·M/4 DSPs; docs/blocks/bl_mac_array.md has the measured LUT and flip-flop counts.
+// Resource: P·C·M/4 DSPs; LUT and flip-flops: benchmarks/results/resources.json.
 module bl_mac_array #(
   parameter int unsigned P = 2,
   parameter int unsigned C = 8,
