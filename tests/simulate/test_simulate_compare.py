@@ -7,9 +7,13 @@ import pytest
 
 from bitloom.errors import SimulationError
 from bitloom.program.commands import ErrorCode
+from bitloom.program.container import Program, TraceEntry
+from bitloom.program.inputs import LinearSpec
+from bitloom.program.regions import Layout, Placement
 from bitloom.quantize.qgraph import Int8Array
-from bitloom.simulate.compare import Probe, compare_tensor, compare_tensors, read_tensors
-from bitloom.simulate.results import CommandTrace, Memory, RunResult
+from bitloom.simulate.compare import compare_tensor, compare_tensors, written_rows
+from bitloom.simulate.results import CommandTrace, RunResult
+from bitloom.target.arch import ArchConfig
 
 
 def tensor(seed: int) -> Int8Array:
@@ -18,7 +22,7 @@ def tensor(seed: int) -> Int8Array:
 
 def test_equal_tensors_have_no_difference() -> None:
     assert compare_tensor("a", tensor(0), tensor(0).copy()) is None
-    both = compare_tensors({"a": tensor(0), "b": tensor(1)}, [("a", tensor(0)), ("b", tensor(1))])
+    both = compare_tensors({"a": tensor(0), "b": tensor(1)}, [("a", 0, tensor(0)), ("b", 0, tensor(1))])
     assert both.exact and both.first is None and both.text() == "2 tensors compared, all equal"
 
 
@@ -28,7 +32,7 @@ def test_the_first_difference_is_found_in_order_of_execution() -> None:
     wrong_b[2, 0, 0] ^= 1
     wrong_c[0, 0, 4] ^= 3
     result = compare_tensors(
-        {name: tensor(i) for i, name in enumerate("abc")}, [("a", tensor(0)), ("b", wrong_b), ("c", wrong_c)]
+        {name: tensor(i) for i, name in enumerate("abc")}, [("a", 0, tensor(0)), ("b", 0, wrong_b), ("c", 0, wrong_c)]
     )
     first = result.first
     assert first is not None and not result.exact
@@ -53,30 +57,55 @@ def test_wrong_shapes_and_names_are_errors() -> None:
     with pytest.raises(SimulationError, match=r"'a': reference is int8 \(3, 4, 5\), simulation gave int8 \(3, 5, 4\)"):
         compare_tensor("a", tensor(0), tensor(0).transpose(0, 2, 1))
     with pytest.raises(SimulationError, match="the reference has no tensor 'z'; it has: a"):
-        compare_tensors({"a": tensor(0)}, [("z", tensor(0))])
+        compare_tensors({"a": tensor(0)}, [("z", 0, tensor(0))])
+
+
+def test_parts_of_a_tensor_count_together() -> None:
+    wrong = tensor(1)
+    wrong[0, 3, 1] ^= 1
+    wrong[2, 1, 1] ^= 1
+    parts = [("b", 0, wrong[:, :2]), ("b", 2, wrong[:, 2:])]
+    found = compare_tensors({"b": tensor(1)}, parts)
+    assert found.tensors == ("b",) and len(found.differences) == 1
+    first = found.first
+    assert first is not None and (first.channel, first.y, first.x, first.wrong, first.total) == (2, 1, 1, 2, 60)
+    (only,) = compare_tensors({"b": tensor(1)}, [("b", 3, wrong[:, 3:])]).differences
+    assert (only.channel, only.y, only.x) == (0, 3, 1), "rows count from the top of the tensor"
+
+
+ARCH = ArchConfig("four", 2, 4, 4, 1, 4, 8, 64, 64)
+
+
+def program_of(*entries: tuple[int, str, int]) -> Program:
+    """Entries (command, tensor, base): tensors of 4 channels, 1 row of 2 pixels."""
+    trace = tuple(
+        TraceEntry(at, at, f"layer {name}", Placement(name, (4,), 0, 1, 2, Layout(False, 2), base, 1), 0, 1)
+        for at, name, base in entries
+    )
+    spec = LinearSpec((4, 1, 2), (4,), Layout(False, 2), 4, 4)
+    return Program("p", ARCH, b"", (b"",), spec, spec, (), trace, {}, "")
 
 
 def command(layer: int, row: int, value: int, end: int = 10) -> CommandTrace:
-    words = np.full((1, 4), value, np.int8)
-    return CommandTrace(layer, 0, end, {}, np.zeros(1, np.uint32), np.full(1, row, np.uint32), words)
+    """Writes `value` into both banks of a row."""
+    words = np.full((2, 4), value, np.uint8)
+    return CommandTrace(layer, 0, end, {}, np.arange(2, dtype=np.uint32), np.full(2, row, np.uint32), words)
 
 
 def run_of(*commands: CommandTrace) -> RunResult:
     return RunResult(ErrorCode.NONE, {}, 0, 0.0, commands, {}, (), None, b"", b"")
 
 
-def extract(name: str, memory: Memory) -> Int8Array:
-    return memory[:, int(name) : int(name) + 1].copy()
-
-
-def test_tensors_are_read_after_the_last_command_of_their_layer() -> None:
-    # Row 0 is written by both commands of layer 1, then reused by layer 2.
-    run = run_of(command(1, 0, 5), command(1, 0, 6), command(2, 0, 7), command(2, 1, 8))
-    got = dict(read_tensors(run, [Probe("0", 1), Probe("1", 2)], extract, (1, 2, 4)))
-    assert (got["0"] == 6).all() and (got["1"] == 8).all()
+def test_tensors_are_read_as_their_own_command_left_them() -> None:
+    # Row 0 is written by two commands and then reused by a third for another tensor.
+    run = run_of(command(0, 5, 1), command(1, 0, 5), command(1, 0, 6), command(2, 0, 200))
+    program = program_of((2, "a", 0), (3, "b", 0))
+    (a_name, a_row, a), (b_name, b_row, b) = written_rows(program, run)
+    assert (a_name, a_row, b_name, b_row) == ("a", 0, "b", 0)
+    assert a.shape == (4, 1, 2) and (a == 6).all() and (b == 200 - 256).all()
 
 
 def test_a_layer_that_did_not_end_is_an_error() -> None:
-    run = run_of(command(1, 0, 5), command(2, 0, 7, end=-1))
-    with pytest.raises(SimulationError, match=r"layer 2 \('1'\) did not end in the simulation"):
-        list(read_tensors(run, [Probe("1", 2)], extract, (1, 2, 4)))
+    run = run_of(command(0, 0, 5), command(1, 0, 5, end=-1))
+    with pytest.raises(SimulationError, match=r"layer 'layer b' did not end in the simulation"):
+        list(written_rows(program_of((0, "a", 0), (1, "b", 0)), run))
