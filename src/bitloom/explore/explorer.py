@@ -69,7 +69,7 @@ class Exploration:
             "mac_efficiency": run.mac_efficiency,
             "macs": run.macs,
             "ddr_bytes": run.ddr_bytes,
-            "stripes": asdict(run.stripes),
+            "stripes": None if run.stripes is None else asdict(run.stripes),
             "resources": asdict(self.need),
             "resource_shares": {k: v for k, v in self.need.shares(self.device).items() if v != float("inf")},
             "over": {k: list(v) for k, v in self.over.items()},

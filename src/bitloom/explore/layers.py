@@ -19,13 +19,15 @@ IntArray = npt.NDArray[np.int64]
 
 @dataclass(frozen=True)
 class Tensor:
-    """Activation tensor. parts: channels of each piece that starts at a chunk border (several after a concat)."""
+    """Activation tensor. parts: channels of each piece that starts at a chunk border (several after a
+    concat). pitch: positions from row to row, of a phase image when split."""
 
     name: str
     parts: tuple[int, ...]
     height: int
     width: int
     split: bool
+    pitch: int
 
     def chunks(self, channels: int) -> int:
         """Chunks of `channels` channels."""
@@ -37,7 +39,7 @@ class Layer:
     """One CONV or POOL command (a stripe repeats it). pads: top, bottom, left, right. bits: (Cout,), pools have none.
 
     walk: 1×1 stride-1 work on a phase-split tensor with an output of the same layout: one long row.
-    folded: the first convolution, whose input words hold several pixels (docs/spec/streams.md, Input image).
+    first: only reader of the image, whose input words may hold several pixels (docs/spec/streams.md, Input image).
     """
 
     name: str
@@ -51,11 +53,12 @@ class Layer:
     bits: IntArray | None
     macs: int
     reads: tuple[str, ...]
-    folded: bool = False
+    first: bool = False
 
     @property
     def walk(self) -> bool:
-        return self.kernel == (1, 1) and self.stride == (1, 1) and self.input.split and self.output.split
+        same = (self.input.height, self.input.width) == (self.output.height, self.output.width)
+        return self.kernel == (1, 1) and same and self.input.split and self.output.split
 
 
 @dataclass(frozen=True, eq=False)
@@ -97,49 +100,100 @@ def _geometry(node: QConv | QPool, graph: QuantGraph) -> tuple[tuple[int, int], 
     return kernel, stride
 
 
-def _wants(graph: QuantGraph) -> dict[str, set[bool]]:
-    """Layouts (True: phase-split) that the consumers of each tensor need, walking backwards."""
-    wants: dict[str, set[bool]] = {name: set() for name in graph.tensors}
-    for node in reversed(graph.nodes):
-        out = wants[node.output]
-        main = {_main(out)} if out else set()
-        if isinstance(node, QConcat):
-            for x in node.inputs:
-                wants[x] |= main
-            continue
-        kernel, stride = _geometry(node, graph)
-        _, oh, ow = graph.tensors[node.output].shape
-        if stride == (2, 2):
-            wants[node.input].add(True)
-        elif kernel == (1, 1):
-            wants[node.input] |= main
-        elif (oh, ow) != (1, 1):
-            wants[node.input].add(False)
-        if node.residual is not None:
-            wants[node.residual] |= main
-    return wants
+class _Classes:
+    """Tensors that must share a layout."""
+
+    def __init__(self) -> None:
+        self.parent: dict[str, str] = {}
+
+    def find(self, name: str) -> str:
+        while self.parent.setdefault(name, name) != name:
+            name = self.parent[name]
+        return name
+
+    def join(self, a: str, b: str) -> None:
+        self.parent[self.find(b)] = self.find(a)
 
 
-def _main(wants: set[bool]) -> bool:
-    """Layout in which the producer writes: split only when nobody needs plain."""
-    return wants == {True}
+@dataclass(frozen=True)
+class _Reader:
+    """A CONV or POOL as a reader of its input; kind: any, split, flat or plain."""
+
+    name: str
+    input: str
+    output: str
+    kind: str
+    out_width: int
+
+
+def _reader(node: QConv | QPool, graph: QuantGraph) -> _Reader:
+    kernel, stride = _geometry(node, graph)
+    inside, outside = graph.tensors[node.input].shape[1:], graph.tensors[node.output].shape[1:]
+    if outside == (1, 1):
+        kind = "any"
+    elif stride == (2, 2):
+        kind = "split"
+    else:
+        kind = "flat" if kernel == (1, 1) and inside == outside and not any(node.padding) else "plain"
+    return _Reader(node.name, node.input, node.output, kind, outside[1])
+
+
+def _layouts(graph: QuantGraph) -> tuple[dict[str, bool], dict[str, int]]:
+    """Per tensor: phase-split or plain, and the pitch; a class in which anybody needs plain is plain."""
+    classes, pitches = _Classes(), _Classes()
+    for node in graph.nodes:
+        together = node.inputs if isinstance(node, QConcat) else (node.residual,) if node.residual is not None else ()
+        for name in together:
+            classes.join(node.output, name)
+            pitches.join(node.output, name)
+    readers = [_reader(n, graph) for n in graph.nodes if not isinstance(n, QConcat)]
+    plain = {r.input for r in readers if r.kind == "plain"}
+    wanted = {r.input for r in readers if r.kind == "split"}
+    changed = True
+    while changed:
+        changed = False
+        plain_classes = {classes.find(t) for t in plain}
+        split_classes = {classes.find(t) for t in wanted} - plain_classes
+        for r in readers:
+            here, there = classes.find(r.input), classes.find(r.output)
+            if r.kind != "flat" or here not in split_classes or here == there:
+                continue
+            if there in plain_classes:
+                plain.add(r.input)
+            else:
+                classes.join(here, there)
+            changed = True
+            break
+    split = {t: classes.find(t) in split_classes for t in graph.tensors}
+    need = {t: -(-x.shape[2] // 2) if split[t] else x.shape[2] for t, x in graph.tensors.items()}
+    for r in readers:
+        if r.kind in ("plain", "split") and (r.kind == "split") == split[r.input]:
+            need[r.input] = max(need[r.input], r.out_width)
+        elif r.kind == "flat" and split[r.input]:
+            pitches.join(r.input, r.output)
+    widest: dict[str, int] = {}
+    for t, least in need.items():
+        widest[pitches.find(t)] = max(widest.get(pitches.find(t), 0), least)
+    return split, {t: widest[pitches.find(t)] for t in graph.tensors}
 
 
 def network(graph: QuantGraph) -> Network:
     """The layers of `graph`; raises UnsupportedLayerError for strides without a loop nest."""
-    wants = _wants(graph)
+    split, pitch = _layouts(graph)
     tensors: dict[str, Tensor] = {}
     layers: list[Layer] = []
     alias: dict[str, str] = {}
+    readers = [x for node in graph.nodes for x in _reads(node)]
 
     def make(name: str, parts: tuple[int, ...], height: int, width: int) -> Tensor:
-        tensors[name] = Tensor(name, parts, height, width, _main(wants[name]) and height * width > 1)
+        tensors[name] = Tensor(name, parts, height, width, split[name], pitch[name])
         return tensors[name]
 
-    def relayout(tensor: Tensor) -> Tensor:
+    def relayout(tensor: Tensor, out_width: int) -> Tensor:
         name = f"{tensor.name}.split"
         if name not in tensors:
-            copy = Tensor(name, tensor.parts, tensor.height, tensor.width, True)
+            half = max(-(-tensor.width // 2), out_width)
+            copy = Tensor(name, tensor.parts, tensor.height, tensor.width, True, half)
             tensors[name] = copy
             layers.append(
                 Layer(name, False, tensor, copy, (1, 1), (1, 1), (0, 0, 0, 0), False, None, 0, (tensor.name,))
@@ -151,28 +205,22 @@ def network(graph: QuantGraph) -> Network:
     for node in graph.nodes:
         oc, oh, ow = graph.tensors[node.output].shape
         if isinstance(node, QConcat):
-            parts = tuple(p for x in node.inputs for p in tensors[x].parts)
-            make(node.output, parts, oh, ow)
+            make(node.output, tuple(p for x in node.inputs for p in tensors[x].parts), oh, ow)
             alias.update({x: node.output for x in node.inputs})
             continue
         kernel, stride = _geometry(node, graph)
         source = tensors[node.input]
-        parts = (oc,) if isinstance(node, QConv) else source.parts
-        out = make(node.output, parts, oh, ow)
-        folded = isinstance(node, QConv) and node.input == graph.input and source.parts[0] <= 4 and kernel != (1, 1)
-        needs_split = stride == (2, 2) or (kernel == (1, 1) and out.split)
-        if needs_split and not source.split and not folded:
-            source = relayout(source)
-        reads = [source.name]
-        if node.residual is not None:
-            other = tensors[node.residual]
-            reads.append((relayout(other) if out.split and not other.split else other).name)
+        out = make(node.output, (oc,) if isinstance(node, QConv) else source.parts, oh, ow)
+        first = isinstance(node, QConv) and node.input == graph.input and readers.count(node.input) == 1
+        if _reader(node, graph).kind == "split" and not source.split:
+            source = relayout(source, ow)
+        reads = (source.name,) if node.residual is None else (source.name, node.residual)
         bits = node.bits.astype(np.int64) if isinstance(node, QConv) else None
         macs = int(np.prod(node.weight.shape[1:])) * oc * oh * ow if isinstance(node, QConv) else 0
         layers.append(
             Layer(
                 node.name, isinstance(node, QConv), source, out, kernel, stride, node.padding,
-                node.residual is not None, bits, macs, tuple(reads), folded,
+                node.residual is not None, bits, macs, reads, first,
             )
         )  # fmt: skip
     return Network(graph.name, tuple(layers), tensors, graph.input, graph.output, alias)

@@ -34,7 +34,8 @@ class Nest:
     groups: groups of P positions.  steps: taps × chunks.  rounds: drain subsets over all groups, 1 or more each.
     empty: groups of which nothing is written.  out_chunks: (V,) output chunks of each vector.  lo, hi: (V,) planes of
     the low (or only) and the high pass, hi = 0 for one pass.  lane_words: (V, M) words of the stream with headers.
-    load_bytes: bytes of the input image that LOAD reads for this command.
+    load_bytes: bytes of the input image that LOAD reads for this command, `ahead` when it began a command earlier.
+    tile_groups: groups per tile where a program has fixed them, else None.
     """
 
     layer: Layer
@@ -50,6 +51,8 @@ class Nest:
     hi: IntArray
     lane_words: IntArray
     load_bytes: int
+    ahead: bool = False
+    tile_groups: int | None = None
 
     @property
     def steps(self) -> int:
@@ -71,9 +74,9 @@ class Nest:
         return self.groups * self.steps * int(self.passes.sum())
 
 
-def phase_pixels(height: int, width: int, pixels: int) -> int:
-    """Positions of one phase image: at least ceil(H/2)·ceil(W/2), congruent to P/2 so that phases hit other banks."""
-    least = -(-height // 2) * -(-width // 2)
+def phase_pixels(height: int, pitch: int, pixels: int) -> int:
+    """Positions of one phase image: at least ceil(H/2)·pitch, congruent to P/2 so that phases hit other banks."""
+    least = -(-height // 2) * pitch
     return least + (pixels // 2 - least) % pixels
 
 
@@ -81,7 +84,7 @@ def tensor_rows(tensor: Tensor, shape: Shape, height: int | None = None) -> int:
     """Rows of an activation bank that `tensor` (or `height` rows of it) takes."""
     height = tensor.height if height is None else height
     p = shape.pixels
-    positions = 4 * phase_pixels(height, tensor.width, p) if tensor.split else height * tensor.width
+    positions = 4 * phase_pixels(height, tensor.pitch, p) if tensor.split else height * tensor.pitch
     return tensor.chunks(shape.channels) * -(-positions // p)
 
 
@@ -95,44 +98,61 @@ class Fold:
     unit_bytes: int
 
 
-def fold(layer: Layer, channels: int, out_rows: int) -> Fold:
-    """How the image's pixels are packed into words of `channels` bytes so that taps fill the channel dimension."""
-    (kh, kw), ow = layer.kernel, layer.output.width
-    padded = layer.input.width + layer.pads[2] + layer.pads[3]
-    if layer.stride == (1, 1):
-        span = max(1, min(channels // 4, kw))
-        return Fold(kh * -(-kw // span), padded, padded * (out_rows - 1 + kh), 4)
-    ch, cw = -(-kh // 2), -(-kw // 2)
-    pitch = max(-(-padded // 2), ow + cw - 1)
-    if channels >= 16:
-        span = min(channels // 16, cw)
-        return Fold(ch * -(-cw // span), pitch, pitch * (out_rows - 1 + ch), 16)
-    span = max(1, min(channels // 4, cw))
-    return Fold(kh * min(2, kw) * -(-cw // span), pitch, 4 * pitch * (out_rows - 1 + ch), 4)
+def fold(layer: Layer, channels: int, out_rows: int) -> Fold | None:
+    """How stride × stride pixels make a unit and several units a word of `channels` bytes, so that taps fill it.
+
+    None when the pixels do not fit a word, or nothing is gained: the image is then read like any tensor.
+    """
+    if not layer.first:
+        return None
+    step, (kh, kw) = layer.stride[0], layer.kernel
+    used = step * step * layer.input.parts[0]
+    unit = next((u for u in (4, 8, 16) if used <= u <= channels), 0)
+    if unit == 0:
+        return None
+    columns, deep = -(-kw // step), -(-kh // step)
+    span = min(channels // unit, columns, 63)
+    taps = deep * -(-columns // span)
+    if taps > kh * kw:
+        return None
+    pitch = max(layer.output.width + columns - 1, -(-(layer.pads[2] + layer.input.width) // step))
+    return Fold(taps, pitch, (out_rows + deep - 1) * pitch, unit)
 
 
 def input_rows(layer: Layer, shape: Shape, out_rows: int) -> int:
     """Rows of an activation bank for the input that `out_rows` output rows of `layer` need."""
-    if layer.folded:
-        return -(-fold(layer, shape.channels, out_rows).words // shape.pixels)
+    folded = fold(layer, shape.channels, out_rows)
+    if folded is not None:
+        return -(-folded.words // shape.pixels)
     need = min(layer.input.height, (out_rows - 1) * layer.stride[0] + layer.kernel[0])
     return tensor_rows(layer.input, shape, need)
 
 
+@dataclass(frozen=True)
+class Writing:
+    """Where a command's results go: written rows and columns of the grid, and the layout of the output."""
+
+    rows: int
+    columns: int
+    grid_w: int
+    split: bool
+    pitch: int
+    phase_pixels: int
+
+
 @lru_cache(maxsize=65536)
-def _rounds(p: int, oh: int, ow: int, grid_w: int, split: bool, phase: int) -> tuple[int, int]:
-    """Drain subsets over all groups, and the number of groups of which nothing is written."""
-    groups = -(-oh * grid_w // p)
-    if not split and ow == grid_w:
+def rounds_of(pixels: int, to: Writing) -> tuple[int, int]:
+    """Drain subsets over all groups (lanes of distinct banks), and the number of groups of which nothing is written."""
+    groups = -(-to.rows * to.grid_w // pixels)
+    if not to.split and to.columns == to.grid_w == to.pitch:
         return groups, 0
-    n = np.arange(groups * p, dtype=np.int64)
-    y, x = n // grid_w, n % grid_w
-    half = -(-ow // 2)
-    flat = (2 * (y & 1) + (x & 1)) * phase + (y >> 1) * half + (x >> 1) if split else y * ow + x
-    bank = np.where((y < oh) & (x < ow), flat % p, p)
-    hits = np.zeros((groups, p + 1), dtype=np.int64)
-    np.add.at(hits, (n // p, bank), 1)
-    rounds = hits[:, :p].max(axis=1)
+    n = np.arange(groups * pixels, dtype=np.int64)
+    y, x = n // to.grid_w, n % to.grid_w
+    split = (2 * (y & 1) + (x & 1)) * to.phase_pixels + (y >> 1) * to.pitch + (x >> 1)
+    flat = split if to.split else y * to.pitch + x
+    bank = np.where((y < to.rows) & (x < to.columns), flat % pixels, pixels)
+    hits = np.bincount((n // pixels) * (pixels + 1) + bank, minlength=groups * (pixels + 1))
+    rounds = hits.reshape(groups, pixels + 1)[:, :pixels].max(axis=1)
     return int(rounds.sum()), int((rounds == 0).sum())
 
 
@@ -141,43 +161,47 @@ def nest(layer: Layer, shape: Shape, tap_entries: int, out_rows: int | None = No
     p, c, m = shape.pixels, shape.channels, shape.vector
     out = layer.output
     rows = out.height if out_rows is None else out_rows
-    load_bytes = 0
     taps, chunks = layer.kernel[0] * layer.kernel[1], layer.input.chunks(c)
-    single = (out.height, out.width) == (1, 1)
-    if layer.folded:
-        folded = fold(layer, c, rows)
+    folded = fold(layer, c, rows)
+    load_bytes = 0
+    if folded is not None:
         taps, chunks, grid_w = folded.taps, 1, folded.pitch
         load_bytes = folded.words * folded.unit_bytes
     elif layer.walk:
-        grid_w = 4 * phase_pixels(out.height, out.width, p)
-    elif single:
+        grid_w = 4 * phase_pixels(out.height, out.pitch, p)
+    elif (out.height, out.width) == (1, 1):
         grid_w = 1
     else:
-        grid_w = -(-layer.input.width // 2) if layer.stride == (2, 2) else layer.input.width
+        grid_w = layer.input.pitch
+    if layer.first and folded is None:
+        load_bytes = max(BEAT_BYTES, c) * input_rows(layer, shape, rows) * p
     if taps > tap_entries:
         raise TargetError(
             f"{layer.name}: {taps} taps, but tap_entries = {tap_entries}; use a smaller kernel or a larger tap_entries"
         )
     if layer.walk:
-        groups, empty = grid_w // p + (grid_w % p > 0), 0
-        rounds = groups
+        groups, rounds, empty = -(-grid_w // p), -(-grid_w // p), 0
     else:
-        phase = phase_pixels(out.height, out.width, p) if out.split else 0
+        phase = phase_pixels(rows, out.pitch, p) if out.split else 0
         groups = -(-rows * grid_w // p)
-        rounds, empty = _rounds(p, rows, out.width, grid_w, out.split, phase)
+        rounds, empty = rounds_of(p, Writing(rows, out.width, grid_w, out.split, out.pitch, phase))
     if not layer.conv or layer.bits is None:
         one = np.zeros(1, np.int64)
         return Nest(
             layer, shape, rows, groups, taps, chunks, rounds, empty, np.full(1, chunks), one, one,
             np.zeros((1, m), np.int64), load_bytes,
         )  # fmt: skip
-    vectors = -(-layer.bits.size // m)
-    lanes = np.zeros(vectors * m, np.int64)
-    lanes[: layer.bits.size] = layer.bits
-    bits = lanes.reshape(vectors, m)
-    lo = np.where(bits >= 6, 4, bits).max(axis=1)
-    hi = np.where(bits >= 6, bits - 4, 0).max(axis=1)
-    done = np.arange(vectors) * (m // c)
-    out_chunks = np.minimum(m // c, out.chunks(c) - done)
-    words = shape.header_words + taps * chunks * bits
+    lo, hi, words = planes_and_words(layer.bits, shape, taps * chunks)
+    out_chunks = np.minimum(m // c, out.chunks(c) - np.arange(lo.size) * (m // c))
     return Nest(layer, shape, rows, groups, taps, chunks, rounds, empty, out_chunks, lo, hi, words, load_bytes)
+
+
+def planes_and_words(bits: IntArray, shape: Shape, steps: int) -> tuple[IntArray, IntArray, IntArray]:
+    """(V,) planes of the low and of the high pass, (V, M) words of each lane. bits: (Cout,); steps: taps × chunks."""
+    vectors = -(-bits.size // shape.vector)
+    lanes = np.zeros(vectors * shape.vector, np.int64)
+    lanes[: bits.size] = bits
+    wide = lanes.reshape(vectors, shape.vector)
+    lo = np.where(wide >= 6, 4, wide).max(axis=1)
+    hi = np.where(wide >= 6, wide - 4, 0).max(axis=1)
+    return lo, hi, shape.header_words + steps * wide

@@ -6,12 +6,13 @@ ports (ahead of it by at most the ring). The weight stream is a fluid inside a v
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from bitloom.errors import TargetError
-from bitloom.explore.layers import IntArray, Network
+from bitloom.explore.layers import IntArray, Layer, Network
 from bitloom.explore.loops import BEAT_BYTES, Shape
 from bitloom.explore.residency import Stripes, plan_stripes
 from bitloom.explore.schedule import Tiling, Workload, tiling, workload
@@ -65,7 +66,7 @@ class Performance:
     clock_mhz: float
     layers: tuple[LayerCycles, ...]
     frame: tuple[int, ...]  #: cycles outside all layers (begin, ports, LOAD and STORE commands, end), by cause
-    stripes: Stripes
+    stripes: Stripes | None  #: None for a program, which has its own
 
     @property
     def causes(self) -> dict[str, int]:
@@ -144,7 +145,7 @@ def simulate(
         opened = array
         if first_vector:
             start = timing.start(shape.pixels)
-            if n.load_bytes:
+            if n.load_bytes and not n.ahead:
                 load_end = array + timing.fetch + timing.dma_start + latency + n.load_bytes / dma
                 start += timing.fetch
             array = array + start + tiles.fill[:, v]
@@ -192,9 +193,7 @@ def simulate(
 
 def store_cycles(load: Workload, timing: Timing, device: Device) -> int:
     """Cycles of the STORE of the output, its command included."""
-    out = load.network.tensors[load.network.output]
-    words = out.chunks(load.shape.channels) * out.height * out.width
-    beats = words * max(1, load.shape.channels // BEAT_BYTES)
+    beats = load.store_words * max(1, load.shape.channels // BEAT_BYTES)
     per_beat = max(1.0, BEAT_BYTES * 8 / device.ddr_port_bits)
     return int(timing.fetch + timing.dma_start + timing.latency(device.clock_mhz) + np.ceil(beats * per_beat))
 
@@ -208,26 +207,37 @@ def performance(network: Network, arch: ArchConfig, device: Device, timing: Timi
     """Cycles of every layer and their causes; TargetError where the network does not fit the architecture."""
     stripes = plan_stripes(network, shape_of(arch), arch.act_rows)
     load = workload(network, shape_of(arch), stripes, arch.tap_entries)
+    return run_workload(network.name, network.layers, load, arch, device, timing, stripes)
+
+
+def run_workload(
+    name: str,
+    layers: Sequence[Layer],
+    load: Workload,
+    arch: ArchConfig,
+    device: Device,
+    timing: Timing,
+    stripes: Stripes | None,
+) -> Performance:
+    """Runs the commands of `load` on `arch` and adds them up by layer; TargetError when the ring is too small."""
     tiles = tiling(load, np.array([arch.acc_groups]), np.array([arch.drain_channels]), timing)
     trace = simulate(load, tiles, ((arch.ring_words, arch.weight_ports),), device, timing, trace=True)
     if not np.isfinite(trace.total[0, 0]) or trace.parts is None:
         need = int(load.stream.lane_words.max()) + 2 * max(1, 128 // arch.channels)
         raise TargetError(
-            f"{network.name} on '{arch.name}': a vector needs {need} words of a weight lane, ring_words = "
+            f"{name} on '{arch.name}': a vector needs {need} words of a weight lane, ring_words = "
             f"{arch.ring_words}; use at least {1 << (need - 1).bit_length()}"
         )
-    layers = []
-    for i, layer in enumerate(network.layers):
+    rows = []
+    for i, layer in enumerate(layers):
         mine = [c for c, of in enumerate(load.layer_of) if of == i]
         nests = [load.nests[c] for c in mine]
-        weight = sum(n.lane_words.sum() for n in nests) * arch.channels // 8 if layer.conv else 0
-        commands = sum((6 + n.taps) * BEAT_BYTES + n.load_bytes for n in nests)
+        weight = sum(int(n.lane_words.sum()) for n in nests) * arch.channels // 8 if layer.conv else 0
+        other = sum((6 + n.taps) * BEAT_BYTES + n.load_bytes for n in nests)
         causes = tuple(int(x) for x in trace.parts[mine].sum(axis=0))
         ideal, tile = sum(n.issue_cycles for n in nests), int(tiles.tile[0, mine[0]])
-        layers.append(
-            LayerCycles(layer.name, layer.conv, causes, ideal, layer.macs, tile, len(mine), int(weight), commands)
-        )
+        rows.append(LayerCycles(layer.name, layer.conv, causes, ideal, layer.macs, tile, len(mine), weight, other))
     store = store_cycles(load, timing, device)
-    control = (1 + arch.weight_ports) * timing.fetch + timing.fetch + timing.finish
+    control = (2 + arch.weight_ports) * timing.fetch + timing.finish
     frame = (0, 0, 0, 0, store, control)
-    return Performance(network.name, arch, device.name, device.clock_mhz, tuple(layers), frame, stripes)
+    return Performance(name, arch, device.name, device.clock_mhz, tuple(rows), frame, stripes)

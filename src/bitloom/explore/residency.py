@@ -40,7 +40,7 @@ def live_rows(network: Network, shape: Shape, start: int = 0) -> int:
         out = root(layer.output.name)
         born.setdefault(out, i)
         dies[out] = max(dies.get(out, i), i)
-        if layer.folded:
+        if layer.first:
             sizes[root(layer.input.name)] = input_rows(layer, shape, layer.output.height)
     dies[root(network.output)] = len(network.layers)
     for name in born:

@@ -90,7 +90,11 @@ def roofline_picture(roof: Roofline, kind: str = "svg") -> bytes:
     for p in roof.points:
         axes.scatter(p.intensity, p.macs_per_cycle, s=18 + 1600 * p.share, color=CAUSE_COLOURS[p.bound], alpha=0.75,
                      edgecolor="white", linewidth=0.8, zorder=3)  # fmt: skip
-    for p in sorted(roof.points, key=lambda q: q.macs_per_cycle)[:3]:
+    named: list[RooflinePoint] = []
+    for p in sorted(roof.points, key=lambda q: q.macs_per_cycle):
+        if len(named) == 3 or any(abs(p.macs_per_cycle / q.macs_per_cycle - 1) < 0.3 for q in named):
+            continue
+        named.append(p)
         axes.annotate(p.layer, (p.intensity, p.macs_per_cycle), xytext=(7, -9), textcoords="offset points", fontsize=7,
                       color=_INK)  # fmt: skip
     axes.set(xscale="log", yscale="log", xlim=(low, high))

@@ -22,12 +22,12 @@ MAX_GROUPS = 64
 
 @dataclass(frozen=True, eq=False)
 class Workload:
-    """Commands in order; `layer_of[i]` is the network's layer of command i, `first_load[i]` whether LOAD feeds it."""
+    """Commands in order; `layer_of[i]` is the layer of command i; store_words: words of C bytes of the result."""
 
-    network: Network
     shape: Shape
     nests: tuple[Nest, ...]
     layer_of: tuple[int, ...]
+    store_words: int
 
     @cached_property
     def command_of(self) -> IntArray:
@@ -55,7 +55,9 @@ def workload(network: Network, shape: Shape, stripes: Stripes, tap_entries: int)
     part = [nest(network.layers[i], shape, tap_entries, rows) for i, rows in enumerate(stripes.rows)]
     nests = part * stripes.count + full
     order = list(range(stripes.layers)) * stripes.count + list(range(stripes.layers, len(network.layers)))
-    return Workload(network, shape, tuple(nests), tuple(order))
+    out = network.tensors[network.output]
+    words = out.chunks(shape.channels) * out.height * out.width
+    return Workload(shape, tuple(nests), tuple(order), words)
 
 
 @dataclass(frozen=True, eq=False)
@@ -175,7 +177,10 @@ def _columns(
         jobs = np.full((variants, 1), n.groups * n.chunks, np.int64)
         lag = np.full((variants, 1), timing.read + 3, np.int64)
         return np.ones(variants, np.int64), work, one, one, drain, each, each, jobs, lag, np.zeros_like(work)
-    tile = choose_tiles(n, acc_groups, slices, timing).reshape(-1)
+    if n.tile_groups is None:
+        tile = choose_tiles(n, acc_groups, slices, timing).reshape(-1)
+    else:
+        tile = np.full(variants, n.tile_groups)
     work, first, last, tiles = _vector_cycles(n, n.lo[None, :], n.hi[None, :], tile[:, None], timing.learn)
     tiles = np.broadcast_to(tiles, work.shape)
     rest = n.groups - (tiles - 1) * tile[:, None]

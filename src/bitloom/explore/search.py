@@ -1,7 +1,8 @@
 """Loop optimization: the proven optimum of the model over a space of architectures, and its Pareto front.
 
 Unrolls (P, C, M) are taken in the order of an admissible bound; the rest of the space (T, DC, ring, WP, rows) of an
-unroll is evaluated at once. An unroll is skipped when its bounds prove that it holds neither the best nor a front point.
+unroll is evaluated at once. An unroll is skipped when its bounds prove that it holds neither the best nor a front
+point.
 """
 
 from __future__ import annotations

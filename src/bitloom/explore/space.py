@@ -55,7 +55,7 @@ def ideal_cycles(layer: Layer, shape: Shape) -> int:
     lanes[: layer.bits.size] = layer.bits
     passes = int((1 + (lanes.reshape(-1, m) >= 6).any(axis=1)).sum())
     taps = layer.kernel[0] * layer.kernel[1]
-    if layer.folded:
+    if layer.first:
         return -(-positions // p) * -(-taps * layer.input.parts[0] // c) * passes
     return -(-positions // p) * layer.input.chunks(c) * taps * passes
 

@@ -1,0 +1,78 @@
+"""The cycle model of a program: the loop bounds and tiles are those of its plan, command by command."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from bitloom.explore.layers import Layer, Tensor
+from bitloom.explore.loops import BEAT_BYTES, Nest, Shape, Writing, planes_and_words, rounds_of
+from bitloom.explore.performance import Performance, run_workload, shape_of
+from bitloom.explore.schedule import Workload
+from bitloom.explore.timing import DEFAULT_TIMING, Timing
+from bitloom.program.steps import EngineStep, LoadStep, Plan, StoreStep
+from bitloom.quantize.qgraph import QConv
+from bitloom.target.device import Device
+
+
+def _layer(step: EngineStep, shape: Shape) -> Layer:
+    """The layer of a command; its multiplications are those of all rows up to the command's last."""
+    node, to = step.node, step.dst
+    conv = isinstance(node, QConv)
+    out = Tensor(to.tensor, to.segments, to.rows, to.width, to.layout.split, to.layout.pitch)
+    source = Tensor(node.input, step.src_segments or (shape.channels,), *step.window.in_size, False, 0)
+    bits = node.bits.astype(np.int64) if isinstance(node, QConv) else None
+    kernel, stride = step.window.kernel, (step.window.stride, step.window.stride)
+    macs = 0
+    if isinstance(node, QConv):
+        macs = int(node.weight.size) * step.window.out_size[1] * (step.first_row + step.n_rows)
+    residual = step.residual is not None
+    return Layer(step.name, conv, source, out, kernel, stride, (0, 0, 0, 0), residual, bits, macs, (node.input,))
+
+
+def _nest(step: EngineStep, layer: Layer, shape: Shape, load_bytes: int, ahead: bool) -> Nest:
+    grid, layout = step.grid, step.dst.layout
+    if step.flat:
+        rounds, empty = grid.n_groups, 0
+    else:
+        to = Writing(grid.out_h, grid.out_w, grid.grid_w, layout.split, layout.pitch, layout.phase_pixels)
+        rounds, empty = rounds_of(shape.pixels, to)
+    taps, chunks, m, c = len(step.taps), step.in_chunks, shape.vector, shape.channels
+    zero = np.zeros(1, np.int64)
+    if layer.bits is None:
+        out_chunks, lo, hi, words = np.full(1, chunks), zero, zero, np.zeros((1, m), np.int64)
+    else:
+        lo, hi, words = planes_and_words(layer.bits, shape, taps * chunks)
+        out_chunks = np.minimum(m // c, step.out_chunks - np.arange(lo.size) * (m // c))
+    return Nest(
+        layer, shape, step.n_rows, grid.n_groups, taps, chunks, rounds, empty, out_chunks, lo, hi, words, load_bytes,
+        ahead, grid.tile_groups if layer.conv else None,
+    )  # fmt: skip
+
+
+def planned_performance(plan: Plan, device: Device, timing: Timing = DEFAULT_TIMING) -> Performance:
+    """Cycles of every layer of a plan, by cause; layers carry the names of the plan's commands.
+
+    Channels are taken in the order of the graph. Raises TargetError when a vector does not fit the ring.
+    """
+    shape = shape_of(plan.arch)
+    layers: dict[str, Layer] = {}
+    nests: list[Nest] = []
+    order: list[int] = []
+    pending, ahead, words = 0, False, 0
+    image: str | None = None
+    for step in plan.steps:
+        if isinstance(step, LoadStep):
+            pending += step.beats * step.chunks * BEAT_BYTES
+            ahead, image = bool(nests), step.placement.tensor if step.placement is not None else None
+        elif isinstance(step, StoreStep):
+            words += step.words * sum(-(-s // shape.channels) for s in step.placement.segments)
+        else:
+            layer = _layer(step, shape)
+            loaded = pending > 0 and (step.fold is not None or step.node.input == image)
+            nests.append(_nest(step, layer, shape, pending if loaded else 0, ahead))
+            pending = 0 if loaded else pending
+            known = layers.get(step.name, layer)
+            layers[step.name] = known if known.macs > layer.macs else layer
+            order.append(list(layers).index(step.name))
+    load = Workload(shape, tuple(nests), tuple(order), words)
+    return run_workload(plan.name, tuple(layers.values()), load, plan.arch, device, timing, None)
