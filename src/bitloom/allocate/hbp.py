@@ -6,12 +6,13 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 
 from bitloom.allocate.allocation import BitAllocation
+from bitloom.allocate.core import solve_exact
 from bitloom.allocate.knapsack import FloatArray, IntArray, Problem, Solution, solve
 
 
@@ -67,6 +68,8 @@ def allocate(
     refined = solve(Problem(np.where(near, cost, np.inf), size), budget_bits)
     full = solve(Problem(cost, size), budget_bits)
     best: Solution = refined if refined.objective <= full.objective else full
+    if grouped.objective < best.objective:
+        best = replace(best, choice=grouped.choice[group], objective=grouped.objective, size=grouped.size)
     bits = np.asarray(widths, np.int8)[best.choice]
     names, sizes = list(layers), np.cumsum([len(layer.cost) for layer in layers.values()])[:-1]
     allocation = BitAllocation(
@@ -86,7 +89,7 @@ def per_layer(layers: Mapping[str, LayerCosts], widths: tuple[int, ...], budget_
     """The exact baseline with one width per layer: same costs, same solver."""
     cost = np.stack([layer.cost.sum(axis=0) for layer in layers.values()])
     inputs = np.array([layer.weights * len(layer.cost) for layer in layers.values()], np.int64)
-    solution = solve(Problem(cost, inputs[:, None] * np.asarray(widths, np.int64)[None, :]), budget_bits)
+    solution = solve_exact(Problem(cost, inputs[:, None] * np.asarray(widths, np.int64)[None, :]), budget_bits)
     bits = {
         name: np.full(len(layer.cost), widths[c], np.int8)
         for (name, layer), c in zip(layers.items(), solution.choice, strict=True)

@@ -27,7 +27,7 @@ from bitloom.quantize.rounding import RoundedLayer
 class SensitivityOptions:
     """measured: widths at which every layer is measured alone. images: how many calibration images serve."""
 
-    measured: tuple[int, ...] = (2, 3, 4)
+    measured: tuple[int, ...] = (0, 2, 3, 4)
     images: int = 32
     batch: int = 16
 
@@ -60,16 +60,33 @@ def layer_costs(
 def _share(
     error: npt.NDArray[np.float64], widths: tuple[int, ...], measured: Mapping[int, float]
 ) -> npt.NDArray[np.float64]:
-    """cost[c, b] = KL(b) · error[c, b] / Σ_c error[c, b], KL(b) carried over from the nearest measured width."""
-    total = error.sum(axis=0)
+    """cost[c, b] = KL(m) · error[c, b] / Σ_c error[c, m], m the nearest measured width.
+
+    Width 0 takes the larger of its own measurement and what the next width foretells: the divergence of a whole pruned
+    layer saturates, so that its shares are too small; and a layer that the next width holds exactly (weights of -1, 0
+    and 1) foretells nothing, so that only its own measurement keeps it from being pruned.
+    """
     cost = np.zeros_like(error)
     for i, b in enumerate(widths):
         near = min(measured, key=lambda m: abs(m - b))
-        base = total[widths.index(near)]
-        cost[:, i] = measured[near] * error[:, i] / max(base, 1e-30)
+        cost[:, i] = _scaled(measured[near], error[:, widths.index(near)], error[:, i])
+    live = [m for m in measured if m]
+    if 0 in widths and live:
+        low = min(live)
+        cost[:, widths.index(0)] = np.maximum(
+            cost[:, widths.index(0)], _scaled(measured[low], error[:, widths.index(low)], error[:, widths.index(0)])
+        )
     # More bits never cost more: noise in the estimate must not be rewarded.
     monotone: npt.NDArray[np.float64] = np.minimum.accumulate(cost, axis=1)
     return monotone
+
+
+def _scaled(
+    divergence: float, base: npt.NDArray[np.float64], error: npt.NDArray[np.float64]
+) -> npt.NDArray[np.float64]:
+    """Shares of a divergence (never below 0, where rounding can put it) measured where the errors were `base`."""
+    total = float(base.sum())
+    return np.zeros_like(error) if total <= 0 else max(divergence, 0.0) * error / total
 
 
 def _weights(node: Node) -> int:
