@@ -25,7 +25,6 @@ class Simulation {
     trace_.dump = job_.param("dump") != 0;
     trace_.row_ranges = job_.dump_rows;
     trace_.open(folder + "/dump.bin");
-    g_trace = &trace_;
     configure();
   }
 
@@ -37,6 +36,7 @@ class Simulation {
 
   void run() {
     machine_.reset(16);
+    g_trace = &trace_;  // before the reset, registers and what they trace mean nothing
     for (const RegisterJob& expect : job_.expects) {
       const uint32_t value = machine_.lite_read(expect.address);
       if (value != expect.value) {
