@@ -15,8 +15,9 @@ from bitloom.errors import TargetError
 from bitloom.explore.layers import IntArray, Layer, Network
 from bitloom.explore.loops import BEAT_BYTES, Shape
 from bitloom.explore.residency import Stripes, plan_stripes
-from bitloom.explore.schedule import Tiling, Workload, tiling, workload
+from bitloom.explore.schedule import Workload, workload
 from bitloom.explore.stream import FloatArray, ddr_limits
+from bitloom.explore.tiles import Tiling, overlap, tiling
 from bitloom.explore.timing import DEFAULT_TIMING, Timing
 from bitloom.target.arch import ArchConfig
 from bitloom.target.device import Device
@@ -166,16 +167,9 @@ def simulate(
         ready = fed
         if n.load_bytes and first_vector:
             ready = np.maximum(fed, np.ceil(load_end) + tail)
-        # drain: its chain starts behind the first tile; the array may be two tiles ahead of it
-        chain = np.maximum(drained, ready - work + head + tiles.lag[:, v]) + tiles.drain[:, v]
-        several = tiles.tiles[:, v] > 1
-        done = np.maximum(ready, drained - before + work)
-        behind = chain - tiles.drain_last[:, v] - tiles.drain_first[:, v] + tail
-        done = np.where(several, np.maximum(done, np.maximum(behind, drained + work - head)), done)
+        done, drained, before = overlap(tiles, v, ready, drained, before)
         released[1, v] = done
-        released[0, v] = np.where(several, done - tail, np.minimum(array, done))
-        drained = np.maximum(chain, done + tiles.lag[:, v] + tiles.drain_last[:, v])
-        before = np.broadcast_to(tiles.drain_last[:, v], done.shape)
+        released[0, v] = np.where(tiles.tiles[:, v] > 1, done - tail, np.minimum(array, done))
         closed = done
         if last_vector:
             closed = np.maximum(done, drained) + timing.drain
@@ -235,7 +229,7 @@ def run_workload(
         weight = sum(int(n.lane_words.sum()) for n in nests) * arch.channels // 8 if layer.conv else 0
         other = sum((6 + n.taps) * BEAT_BYTES + n.load_bytes for n in nests)
         causes = tuple(int(x) for x in trace.parts[mine].sum(axis=0))
-        ideal, tile = sum(n.issue_cycles for n in nests), int(tiles.tile[0, mine[0]])
+        ideal, tile = sum(n.issue_cycles for n in nests), int(tiles.tile[0, np.searchsorted(load.command_of, mine[0])])
         rows.append(LayerCycles(layer.name, layer.conv, causes, ideal, layer.macs, tile, len(mine), weight, other))
     store = store_cycles(load, timing, device)
     control = (2 + arch.weight_ports) * timing.fetch + timing.finish

@@ -20,9 +20,10 @@ from bitloom.explore.loops import Shape
 from bitloom.explore.performance import simulate
 from bitloom.explore.residency import Stripes, plan_stripes
 from bitloom.explore.resources import Margins, Resources, excess, resources, ring_bram36
-from bitloom.explore.schedule import tiling, workload
+from bitloom.explore.schedule import workload
 from bitloom.explore.space import Space, bound_cycles
 from bitloom.explore.stream import FloatArray
+from bitloom.explore.tiles import tiling
 from bitloom.explore.timing import DEFAULT_TIMING, Timing
 from bitloom.target.arch import ArchConfig
 from bitloom.target.device import Device
