@@ -1,4 +1,4 @@
-"""Synthesis counts of the array and its neighbours beside the resource model: writes benchmarks/results/resources.json.
+"""Synthesis counts of the array and its neighbours: writes benchmarks/results/resources.json.
 
 Runs Yosys (`synth_xilinx -family xcup`) with the explicit DSP48E2 and ternary-adder primitives. LUT counts every LUT
 cell, inverter and shift register as one and LUT memories by the LUTs they occupy; FF counts every flip-flop.
@@ -8,14 +8,13 @@ Usage: python benchmarks/bench_resources.py [--only NAME ...]
 from __future__ import annotations
 
 import argparse
-import importlib
 import json
 import shutil
 import subprocess
 import sys
 import tempfile
 import time
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -115,17 +114,6 @@ def synthesize(config: Config) -> dict[str, int | float]:
     }
 
 
-def modelled(config: Config) -> dict[str, float] | None:
-    """What `bitloom.explore.resources.block_resources(top, params)` says, or None while the model lacks this block."""
-    try:
-        resources = importlib.import_module("bitloom.explore.resources")
-    except ModuleNotFoundError:
-        return None
-    block = getattr(resources, "block_resources", None)
-    estimate = block(config.top, config.params) if block else None
-    return None if estimate is None else {k: v for k, v in asdict(estimate).items() if isinstance(v, (int, float))}
-
-
 def main() -> int:
     """Synthesizes every configuration; exit status 1 when an array has not exactly one DSP per four multipliers."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -140,7 +128,7 @@ def main() -> int:
             continue
         counts = synthesize(config)
         rows[config.name] = {
-            "name": config.name, "top": config.top, "arch": config.params, "model": modelled(config), "yosys": counts,
+            "name": config.name, "top": config.top, "arch": config.params, "model": None, "yosys": counts,
         }  # fmt: skip
         per_dsp = (
             f", {counts['lut'] / counts['dsp']:.1f} LUT and {counts['ff'] / counts['dsp']:.1f} FF a DSP"
