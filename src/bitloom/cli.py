@@ -11,8 +11,10 @@ from typing import Annotated, ParamSpec, TypeVar
 import typer
 
 from bitloom import zoo
+from bitloom.allocate.allocation import uniform
 from bitloom.data.images import ImageSet, Preprocess, load_images
 from bitloom.errors import BitloomError, DataError
+from bitloom.explore.explorer import explore
 from bitloom.flow import CompileOptions, Evaluation, compile_model
 from bitloom.frontends.findings import Severity, format_findings
 from bitloom.frontends.load import check_model, load_model
@@ -89,6 +91,19 @@ def compile_command(
     options = CompileOptions(budget=budget, simulated=simulate)
     facts = compile_model(graph, images.images, _labelled(labelled), build, device, out, options)
     typer.echo(json.dumps(facts, indent=2) if as_json else facts["report"])
+
+
+@app.command("explore")
+@_clear_errors
+def explore_command(
+    model: Model,
+    target: Annotated[str, typer.Option(help="device")] = "xczu15eg",
+    bits: Annotated[int, typer.Option(help="uniform width that is assumed")] = 4,
+) -> None:
+    """Bounds before anything is built: the best architecture for MODEL on a device by the models, as JSON."""
+    device = load_device(target)
+    graph = load_model(model)
+    typer.echo(json.dumps(explore(graph, device, uniform(graph, bits).bits).record(), indent=2))
 
 
 @app.command("disassemble")
