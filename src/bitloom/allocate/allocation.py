@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 
-from bitloom.errors import BudgetError
+from bitloom.errors import BudgetError, OutputError
 from bitloom.graph.ir import Conv, Graph, Linear
 
 WIDTHS = (0, 2, 3, 4, 5, 6, 7, 8)  #: legal widths; 0 is a pruned channel
@@ -48,6 +50,38 @@ class BitAllocation:
     def bytes(self) -> int:
         """Weight bytes, rounded up."""
         return -(-self.total_bits // 8)
+
+    @property
+    def histogram(self) -> dict[int, int]:
+        """width -> number of weights of that width, for the widths in use."""
+        counts: dict[int, int] = {}
+        for name, widths in self.bits.items():
+            for width, channels in zip(*np.unique(widths, return_counts=True), strict=True):
+                counts[int(width)] = counts.get(int(width), 0) + int(channels) * self.inputs[name]
+        return dict(sorted(counts.items()))
+
+    def save(self, path: Path) -> None:
+        """Writes JSON: layer -> inputs, bits. Raises OutputError when the file cannot be written."""
+        layers = {name: {"inputs": self.inputs[name], "bits": b.tolist()} for name, b in self.bits.items()}
+        try:
+            path.write_text(json.dumps({"layers": layers}) + "\n")
+        except OSError as error:
+            raise OutputError(
+                f"{path}: the allocation cannot be written ({error.strerror}); choose another file"
+            ) from None
+
+    @staticmethod
+    def load(path: Path) -> BitAllocation:
+        """Reads what `save` wrote. Raises BudgetError: unreadable, not such a file, an illegal width."""
+        try:
+            layers = json.loads(path.read_text())["layers"]
+            bits = {name: np.array(layer["bits"], dtype=np.int8) for name, layer in layers.items()}
+            inputs = {name: int(layer["inputs"]) for name, layer in layers.items()}
+        except OSError as error:
+            raise BudgetError(f"{path}: the allocation cannot be read ({error.strerror}); give a saved one") from None
+        except (ValueError, KeyError, TypeError, AttributeError, OverflowError):
+            raise BudgetError(f"{path}: not a saved allocation; write it with BitAllocation.save") from None
+        return BitAllocation(bits, inputs)
 
 
 def uniform(graph: Graph, bits: int) -> BitAllocation:
