@@ -4,7 +4,7 @@ PY := .venv/bin/python
 RUN := $(PY) -m
 export OMP_NUM_THREADS ?= 2
 
-.PHONY: setup demo test lint types check bench bench-resnet18 bench-solver bench-resources generate clean
+.PHONY: setup demo test lint types check bench bench-resnet18 bench-resnet20 bench-solver bench-resources generate clean
 
 setup: .venv/.done
 
@@ -32,10 +32,13 @@ check: test
 generate: setup
 	$(PY) -m bitloom.program.generate
 
-bench: bench-resnet18 bench-solver bench-resources
+bench: bench-resnet18 bench-resnet20 bench-solver bench-resources
 
 bench-resnet18: setup
 	$(PY) benchmarks/bench_resnet18.py
+
+bench-resnet20: setup
+	$(PY) benchmarks/bench_resnet20.py
 
 bench-solver: setup
 	$(PY) benchmarks/bench_solver.py

@@ -24,6 +24,7 @@ from bitloom.graph.ir import Conv, Graph, Linear
 from bitloom.graph.verify import verify
 from bitloom.journal import Journal
 from bitloom.program.container import Program, save
+from bitloom.program.inputs import output_codes
 from bitloom.program.lower import input_image, lower
 from bitloom.program.plan import plan
 from bitloom.quantize.fake import FakeQuantized
@@ -116,15 +117,20 @@ def compile_model(
 def simulate(qgraph: QuantGraph, program: Program, images: Tensor, structural: bool = False) -> dict[str, Any]:
     """Runs images on the RTL and compares every tensor with the integer reference.
 
-    Returns counts, cycles of the first image, causes per layer number, the first difference as text ('' when exact).
+    Returns counts, cycles of the first image, causes per layer number, the first difference as text ('' when exact),
+    and the class of every image by the simulated output and by the reference.
     """
     arch = program.arch
     codes = quantize_input(qgraph, images)
     binary = build(arch, BuildOptions(fast=not structural))
     result = run_workload(workload_of(program), [input_image(program, c) for c in codes], binary, SimOptions(dump=True))
     compared, differing, first = 0, 0, ""
+    classes: dict[str, list[int]] = {"rtl": [], "reference": []}
     for code, one in zip(codes, result.runs, strict=True):
-        comparison = compare_run(program, one, reference_tensors(qgraph, code))
+        expected = reference_tensors(qgraph, code)
+        comparison = compare_run(program, one, expected)
+        classes["rtl"].append(int(output_codes(program.output_spec, one.output).argmax()))
+        classes["reference"].append(int(expected[qgraph.output].argmax()))
         compared += len(comparison.tensors)
         if not comparison.exact:
             differing += 1
@@ -135,6 +141,8 @@ def simulate(qgraph: QuantGraph, program: Program, images: Tensor, structural: b
         "layers_compared": compared,
         "bit_exact": differing == 0,
         "first_difference": first,
+        "classes": classes,
+        "classes_equal": classes["rtl"] == classes["reference"],
         "cycles": head.cycles,
         "layer_cycles": {program.layers[i]: c for i, c in head.layer_cycles().items() if i < len(program.layers)},
         "cycles_by_cause": _totals(head.registers),

@@ -1,6 +1,7 @@
 """Named, resumable steps: each result is saved under a key of everything it depends on, with its time and peak memory.
 
 A finished step is loaded instead of run again; an interrupted one leaves nothing behind (files are renamed into place).
+The key of every step includes the package's own sources, so that a result never outlives the code that made it.
 The saved files are this program's own intermediates in the user's own output folder; they are pickles, so do not point
 `--out` at a folder of somebody else's.
 """
@@ -15,6 +16,7 @@ import threading
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any, TypeVar, cast
 
@@ -52,7 +54,7 @@ class Journal:
 
     def step(self, name: str, key: str, work: Callable[[], Result]) -> Result:
         """The result of `work`, from disk when a step of this name and key has finished before."""
-        digest = hashlib.sha256(key.encode()).hexdigest()[:16]
+        digest = hashlib.sha256(f"{_sources()} {key}".encode()).hexdigest()[:16]
         path = self.folder / f"{name}-{digest}.step"
         saved = _load(path)
         if saved is not None:
@@ -81,6 +83,16 @@ class Journal:
     def _say(self, text: str) -> None:
         if not self.quiet:
             print(text, file=sys.stderr, flush=True)
+
+
+@cache
+def _sources() -> str:
+    """Hash of every source file of the package."""
+    root = Path(__file__).parent
+    digest = hashlib.sha256()
+    for path in sorted(p for p in root.rglob("*") if p.suffix in (".py", ".sv", ".svh", ".cpp", ".h", ".toml")):
+        digest.update(path.relative_to(root).as_posix().encode() + path.read_bytes())
+    return digest.hexdigest()
 
 
 def _load(path: Path) -> tuple[Any, dict[str, Any]] | None:
