@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +18,6 @@ from bitloom.allocate.sensitivity import layer_costs
 from bitloom.errors import BudgetError, DataError
 from bitloom.explore.layers import network
 from bitloom.explore.performance import CAUSES, Performance, performance
-from bitloom.explore.resources import resources
 from bitloom.graph.execute import execute
 from bitloom.graph.ir import Conv, Graph, Linear
 from bitloom.graph.verify import verify
@@ -34,8 +33,9 @@ from bitloom.quantize.quantize import quantize
 from bitloom.quantize.rounding import RoundedLayer
 from bitloom.quantize.statistics import round_network
 from bitloom.reference.fast import quantize_input, run_fast
-from bitloom.report.facts import basic_facts
+from bitloom.report.facts import basic_facts, model_facts
 from bitloom.report.page import write_report
+from bitloom.report.samples import sample_rows
 from bitloom.simulate.build import BuildOptions, build
 from bitloom.simulate.compare import compare_run, reference_tensors
 from bitloom.simulate.job import SimOptions
@@ -101,15 +101,17 @@ def compile_model(
         "accuracy", key + _key(graph, evaluation.images), lambda: _accuracy(graph, qgraph, evaluation, opts.batch)
     )
     model = performance(network(qgraph), arch, device)
-    run = None
+    run, chosen = None, evaluation.images[: opts.simulated]
     if opts.simulated:
-        chosen = evaluation.images[: opts.simulated]
         run = journal.step(
             "simulate",
             f"{key} {opts.simulated} {opts.structural}",
             lambda: simulate(qgraph, program, chosen, opts.structural),
         )
     facts = _facts(graph, arch, device, solution, journal, accuracy, model, run)
+    facts["image_edge"] = int(max(evaluation.images.shape[2:]))
+    if run:
+        facts["samples"] = sample_rows(chosen, evaluation.labels.tolist(), run["classes"]["rtl"])
     facts["report"] = str(write_report(facts, out))
     return facts
 
@@ -202,10 +204,7 @@ def _facts(
     allocation: BitAllocation = solution.allocation
     facts = basic_facts(graph.name, arch, device.title, device.clock_mhz, allocation, record, journal.records)
     facts["accuracy"] = accuracy
-    need = asdict(resources(arch, device))
-    used = {k.upper(): int(v) for k, v in need.items() if isinstance(v, int) and hasattr(device, k)}
-    facts["resources"] = {"used": used, "available": {k: int(getattr(device, k.lower())) for k in used}}
-    facts["model_cycles"] = model.cycles
+    facts |= model_facts(model, arch, device)
     facts["cycles_note"] = "Modelled cycles by cause."
     predicted = {layer.name: layer for layer in model.layers}
     measured: Mapping[str, Mapping[str, int]] = run["layer_cycles"] if run else {}

@@ -12,7 +12,6 @@ from bitloom.allocate.allocation import uniform
 from bitloom.errors import BudgetError, TargetError
 from bitloom.explore.energy import ENERGY
 from bitloom.explore.explorer import Exploration, explore
-from bitloom.explore.roofline import cycles_picture, pareto_picture, roofline_picture
 from bitloom.explore.space import Space
 from bitloom.target.arch import NAMED
 
@@ -48,19 +47,6 @@ def test_layers_stay_under_the_array_roof() -> None:
     assert all(0 < p.macs_per_cycle <= roof.peak for p in roof.points)
     assert roof.attainable(1.0) == pytest.approx(54.4) and roof.attainable(1e9) == roof.peak
     assert sum(p.share for p in roof.points) < 1
-
-
-@pytest.mark.parametrize("kind", ["svg", "png"])
-def test_pictures(found: Exploration, kind: str) -> None:
-    assert found.found is not None
-    pictures = (
-        roofline_picture(found.roof, kind),
-        pareto_picture(found.found.front, found.found.best, found.run.clock_mhz, kind),
-        cycles_picture(found.run, kind),
-    )
-    for data in pictures:
-        assert len(data) > 5000
-        assert data.startswith(b"\x89PNG") if kind == "png" else b"<svg" in data[:1000]
 
 
 def test_a_given_architecture_that_does_not_fit_says_so() -> None:

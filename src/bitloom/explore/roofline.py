@@ -1,27 +1,13 @@
-"""Rooflines: what binds each layer, as numbers and as pictures (roofline, Pareto front, cycles by cause)."""
+"""Rooflines: what binds each layer, in numbers. `report/architecture.py` draws them."""
 
 from __future__ import annotations
 
-import io
-from collections.abc import Sequence
 from dataclasses import dataclass
 
-import matplotlib
-
-matplotlib.use("Agg")
-import matplotlib.pyplot as plt
-from matplotlib.axes import Axes
-from matplotlib.figure import Figure
-from matplotlib.lines import Line2D
-
-from bitloom.explore.performance import CAUSES, Performance
-from bitloom.explore.search import Point
+from bitloom.explore.performance import Performance
 from bitloom.explore.stream import ddr_limits
 from bitloom.explore.timing import DEFAULT_TIMING, Timing
-from bitloom.report.plots import CAUSE_COLOURS
 from bitloom.target.device import Device
-
-_INK, _GRID = "#22262b", "#dfe4ea"
 
 
 @dataclass(frozen=True)
@@ -58,93 +44,3 @@ def roofline(run: Performance, device: Device, timing: Timing = DEFAULT_TIMING) 
         if x.macs
     )
     return Roofline(run.network, float(run.arch.array_dsps * 4), rate, points)
-
-
-def _picture(figure: Figure, kind: str) -> bytes:
-    """SVG or PNG bytes; closes the figure."""
-    buffer = io.BytesIO()
-    metadata = {"Date": None} if kind == "svg" else None
-    figure.savefig(buffer, format=kind, bbox_inches="tight", dpi=150, metadata=metadata)
-    plt.close(figure)
-    return buffer.getvalue()
-
-
-def _axes(width: float, height: float) -> tuple[Figure, Axes]:
-    figure, axes = plt.subplots(figsize=(width, height))
-    for side in ("top", "right"):
-        axes.spines[side].set_visible(False)
-    axes.grid(color=_GRID, linewidth=0.7)
-    axes.set_axisbelow(True)
-    axes.tick_params(colors=_INK, labelsize=8)
-    return figure, axes
-
-
-def roofline_picture(roof: Roofline, kind: str = "svg") -> bytes:
-    """Layers under the roof, coloured by what binds them, area by share of the cycles. kind: svg or png."""
-    figure, axes = _axes(7.5, 4.6)
-    ridge = roof.peak / roof.slope
-    xs = [p.intensity for p in roof.points]
-    low, high = min([*xs, ridge]) / 2, max([*xs, ridge]) * 2
-    axes.plot([low, ridge, high], [roof.attainable(low), roof.peak, roof.peak], color=_INK, linewidth=1.6)
-    axes.fill_between([low, ridge, high], [roof.attainable(low), roof.peak, roof.peak], 1e-9, color="#f4f6f8", zorder=0)
-    for p in roof.points:
-        axes.scatter(p.intensity, p.macs_per_cycle, s=18 + 1600 * p.share, color=CAUSE_COLOURS[p.bound], alpha=0.75,
-                     edgecolor="white", linewidth=0.8, zorder=3)  # fmt: skip
-    named: list[RooflinePoint] = []
-    for p in sorted(roof.points, key=lambda q: q.macs_per_cycle):
-        if len(named) == 3 or any(abs(p.macs_per_cycle / q.macs_per_cycle - 1) < 0.3 for q in named):
-            continue
-        named.append(p)
-        axes.annotate(p.layer, (p.intensity, p.macs_per_cycle), xytext=(7, -9), textcoords="offset points", fontsize=7,
-                      color=_INK)  # fmt: skip
-    axes.set(xscale="log", yscale="log", xlim=(low, high))
-    axes.set_ylim(min(p.macs_per_cycle for p in roof.points) / 2, roof.peak * 1.8)
-    axes.set_xlabel("useful MACs per DDR byte", fontsize=9)
-    axes.set_ylabel("useful MACs per cycle", fontsize=9)
-    axes.text(high / 1.1, roof.peak * 1.1, f"array: {roof.peak:.0f} MACs a cycle", ha="right", fontsize=8, color=_INK)
-    axes.text(ridge / 1.15, roof.peak * 1.1, f"DDR: {roof.slope:.1f} bytes a cycle", ha="right", fontsize=8, color=_INK)
-    axes.set_title(f"{roof.network}: roofline (area: share of the cycles)", fontsize=10, loc="left", color=_INK)
-    used = {p.bound for p in roof.points}
-    handles = [Line2D([], [], marker="o", linestyle="", color=CAUSE_COLOURS[c], label=c) for c in CAUSES if c in used]
-    axes.legend(handles=handles, title="bound by", fontsize=8, title_fontsize=8, frameon=False, loc="lower right")
-    return _picture(figure, kind)
-
-
-def pareto_picture(front: Sequence[Point], best: Point, clock_mhz: float, kind: str = "svg") -> bytes:
-    """DSPs against milliseconds of all networks together, coloured by memory, the best marked."""
-    figure, axes = _axes(7.5, 4.2)
-    times = [sum(p.cycles) / clock_mhz / 1e3 for p in front]
-    dots = axes.scatter([p.resources.dsp for p in front], times, c=[p.memory for p in front], cmap="viridis_r", s=26,
-                        edgecolor="white", linewidth=0.5, zorder=3)  # fmt: skip
-    bar = figure.colorbar(dots, ax=axes, pad=0.02)
-    bar.set_label("memory, BRAM36 (a URAM as 8)", fontsize=8)
-    bar.ax.tick_params(labelsize=7)
-    at = (best.resources.dsp, sum(best.cycles) / clock_mhz / 1e3)
-    axes.scatter(*at, s=130, facecolor="none", edgecolor="#b3412f", linewidth=1.8, zorder=4)
-    label = f"best: P={best.arch.pixels} C={best.arch.channels} M={best.arch.vector}"
-    axes.annotate(label, at, xytext=(-12, 16), textcoords="offset points", ha="right", fontsize=8, color="#b3412f")
-    axes.set_xlabel("DSP slices", fontsize=9)
-    axes.set_ylabel("modelled milliseconds (all networks)", fontsize=9)
-    axes.set_yscale("log" if len(times) > 1 and max(times) > 4 * min(times) else "linear")
-    axes.set_title(f"Pareto front: {len(front)} architectures", fontsize=10, loc="left", color=_INK)
-    return _picture(figure, kind)
-
-
-def cycles_picture(run: Performance, kind: str = "svg") -> bytes:
-    """A bar per layer, stacked by cause."""
-    figure, axes = _axes(7.5, 0.9 + 0.17 * len(run.layers))
-    left = [0.0] * len(run.layers)
-    rows = range(len(run.layers))
-    for i, cause in enumerate(CAUSES):
-        widths = [layer.causes[i] / 1e3 for layer in run.layers]
-        if any(widths):
-            axes.barh(rows, widths, left=left, color=CAUSE_COLOURS[cause], height=0.78, label=cause)
-            left = [a + b for a, b in zip(left, widths, strict=True)]
-    axes.set_yticks(rows, [layer.name for layer in run.layers], fontsize=6.5)
-    axes.set_ylim(len(run.layers) - 0.4, -0.6)
-    axes.grid(axis="y", visible=False)
-    axes.set_xlabel("thousand cycles", fontsize=9)
-    total = f"{run.cycles / 1e3:,.1f} thousand cycles, {run.milliseconds:.2f} ms at {run.clock_mhz:.0f} MHz"
-    axes.set_title(f"{run.network}: {total}", fontsize=10, loc="left", color=_INK)
-    axes.legend(fontsize=8, frameon=False, loc="best", ncols=2)
-    return _picture(figure, kind)

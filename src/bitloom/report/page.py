@@ -11,7 +11,9 @@ from jinja2 import Environment
 from markupsafe import Markup
 
 from bitloom.errors import OutputError
+from bitloom.explore.roofline import Roofline, RooflinePoint
 from bitloom.report import plots
+from bitloom.report.architecture import roofline_picture
 
 Facts = dict[str, Any]
 
@@ -35,7 +37,29 @@ def write_report(facts: Facts, out: Path) -> Path:
 def render(facts: Facts) -> str:
     """The HTML text."""
     template = Environment(autoescape=True).from_string(Path(__file__).with_name("page.html").read_text())
-    return template.render(r=facts, cards=_cards(facts), pictures=_pictures(facts), causes=list(plots.CAUSE_COLOURS))
+    return template.render(
+        r=facts,
+        cards=_cards(facts),
+        pictures=_pictures(facts),
+        causes=list(plots.CAUSE_COLOURS),
+        accuracy_note=_accuracy_note(facts.get("accuracy") or {}),
+        small=facts.get("image_edge", 0) <= 64,
+    )
+
+
+def _size(count: float) -> str:
+    return f"{count / 1e6:.2f} MB" if count >= 1e6 else f"{count / 1e3:.1f} kB"
+
+
+def _accuracy_note(accuracy: Facts) -> str:
+    if not accuracy:
+        return ""
+    what = "Top-1 on" if accuracy.get("labelled", True) else "Same class as the float model, on"
+    kind = "labelled" if accuracy.get("labelled", True) else "unlabelled"
+    return (
+        f"{what} {accuracy['images']} {kind} images. Fake-quantized and integer model agree on "
+        f"{accuracy['fake_integer_agreement']:.2f} %."
+    )
 
 
 def _cards(facts: Facts) -> list[dict[str, str]]:
@@ -43,41 +67,57 @@ def _cards(facts: Facts) -> list[dict[str, str]]:
         return {"value": value, "label": label, "tone": tone}
 
     cards = [card(f"{facts['mean_bits']:.2f}", "mean bits per weight")]
-    cards.append(
-        card(f"{facts['weight_bytes'] / 1e6:.2f} MB", f"weights, {facts['float_ratio']:.1f} times smaller than float")
-    )
+    smaller = f"weights, {facts['float_ratio']:.1f} times smaller than float"
+    cards.append(card(_size(facts["weight_bytes"]), smaller))
     accuracy = facts.get("accuracy")
-    if accuracy:
+    if accuracy and accuracy.get("labelled", True):
         cards.append(card(f"{accuracy['integer']:.2f} %", f"top-1, integer (float {accuracy['float']:.2f} %)"))
+    elif accuracy:
+        cards.append(card(f"{accuracy['integer']:.2f} %", "integer model gives the float model's class"))
     simulation = facts.get("simulation")
     if simulation:
         exact = simulation["bit_exact"]
-        cards.append(
-            card(
-                "bit-exact" if exact else "MISMATCH",
-                f"{simulation['layers_compared']} tensors, {simulation['images']} images on RTL",
-                "ok" if exact else "bad",
-            )
-        )
-        ms = simulation["cycles"] / (1e3 * facts["clock_mhz"])
-        cards.append(card(f"{simulation['cycles']:,}", f"cycles an image: {ms:.3f} ms at {facts['clock_mhz']:g} MHz"))
-        cards.append(card(f"{100 * simulation['mac_efficiency']:.1f} %", "MAC efficiency, convolutions"))
+        compared = f"{simulation['layers_compared']} tensors, {simulation['images']} images on RTL"
+        cards.append(card("bit-exact" if exact else "MISMATCH", compared, "ok" if exact else "bad"))
+    cycles = simulation["cycles"] if simulation else facts.get("model_cycles")
+    if cycles:
+        source = "simulated" if simulation else "modelled"
+        ms = cycles / (1e3 * facts["clock_mhz"])
+        at = f"{source} cycles an image: {ms:.3f} ms at {facts['clock_mhz']:g} MHz"
+        cards.append(card(f"{cycles:,}", at))
+    if simulation:
+        efficiency = simulation["mac_efficiency"]
+        cards.append(card(f"{100 * efficiency:.1f} %", "of the array's products are useful, in convolutions"))
+    if facts.get("energy"):
+        cards.append(card(f"{facts['energy']['millijoules']:.2f} mJ", "an image, an estimate"))
     return cards
 
 
 def _pictures(facts: Facts) -> dict[str, Markup]:
-    pictures = {"bits": plots.bits_picture({k: np.asarray(v, dtype=np.int8) for k, v in facts["bits"].items()})}
+    bits = {k: np.asarray(v, dtype=np.int8) for k, v in facts["bits"].items()}
+    full = facts["weight_bytes"] * facts["float_ratio"]
+    pictures = {
+        "bits": plots.bits_picture(bits),
+        "widths": plots.widths_picture(bits, facts["channel_weights"]),
+        "size": plots.percent_picture(
+            {"float": 100.0, "8 bits": 25.0, "Bitloom": 100.0 * facts["weight_bytes"] / full if full else 0.0}
+        ),
+    }
     if facts.get("accuracy"):
         rows = {k: facts["accuracy"][k] for k in ("float", "fake_quantized", "integer") if k in facts["accuracy"]}
-        pictures["accuracy"] = plots.accuracy_picture({k.replace("_", "-"): v for k, v in rows.items()})
-        full = facts["weight_bytes"] * facts["float_ratio"]
-        pictures["size"] = plots.accuracy_picture(
-            {"float": 100.0, "8 bits": 25.0, "Bitloom": 100.0 * facts["weight_bytes"] / full}
-        )
+        pictures["accuracy"] = plots.percent_picture({k.replace("_", "-"): v for k, v in rows.items()})
     if facts.get("layers"):
         pictures["cycles"] = plots.cycles_picture(facts["layers"])
     if facts.get("resources"):
         pictures["resources"] = plots.resources_picture(facts["resources"]["used"], facts["resources"]["available"])
-    if facts.get("roofline_svg"):
-        pictures["roofline"] = facts["roofline_svg"]
+    if facts.get("energy"):
+        pictures["energy"] = plots.parts_picture(facts["energy"]["parts_mj"], "mJ")
+    if facts.get("roofline"):
+        pictures["roofline"] = _roofline(facts["roofline"])
     return {name: Markup(text) for name, text in pictures.items()}
+
+
+def _roofline(record: Facts) -> str:
+    points = tuple(RooflinePoint(**p) for p in record["points"])
+    roof = Roofline(record["network"], record["peak"], record["slope"], points)
+    return plots.inline(roofline_picture(roof, "svg").decode())

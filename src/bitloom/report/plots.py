@@ -11,6 +11,7 @@ import numpy.typing as npt
 
 matplotlib.use("Agg")
 import matplotlib.pyplot as plt
+from matplotlib.axes import Axes
 from matplotlib.colors import BoundaryNorm, ListedColormap
 from matplotlib.figure import Figure
 
@@ -32,7 +33,11 @@ def svg(figure: Figure) -> str:
     buffer = io.StringIO()
     figure.savefig(buffer, format="svg", bbox_inches="tight", metadata={"Date": None})
     plt.close(figure)
-    text = buffer.getvalue()
+    return inline(buffer.getvalue())
+
+
+def inline(text: str) -> str:
+    """An SVG file without its XML header."""
     return text[text.index("<svg") :]
 
 
@@ -83,19 +88,63 @@ def cycles_picture(layers: Sequence[Mapping[str, object]]) -> str:
     return svg(figure)
 
 
-def accuracy_picture(rows: Mapping[str, float]) -> str:
-    """Accuracies in percent as horizontal bars."""
+def widths_picture(bits: Mapping[str, npt.NDArray[np.int8]], channel_weights: Mapping[str, int]) -> str:
+    """Share of weights and of channels at each width. channel_weights: layer -> weights of one output channel."""
+    shares = np.zeros((2, 9))
+    for name, widths in bits.items():
+        counts = np.bincount(widths, minlength=9)
+        shares += np.stack([counts * channel_weights[name], counts])
+    shares *= 100.0 / np.maximum(shares.sum(axis=1, keepdims=True), 1)
+    figure, axis = plt.subplots(figsize=(9, 1.15))
+    left = np.zeros(2)
+    for width in range(9):
+        if not shares[:, width].any():
+            continue
+        axis.barh([0, 1], shares[:, width], left=left, color=WIDTH_COLOURS[width], height=0.72, edgecolor="white")
+        for row in (0, 1):
+            if shares[row, width] >= 4:
+                dark = width in (0, 4, 5, 7, 8)
+                text = f"{width} bits\n{shares[row, width]:.0f} %"
+                middle = left[row] + shares[row, width] / 2
+                colour = "white" if dark else "#222"
+                axis.text(middle, row, text, ha="center", va="center", fontsize=6.5, color=colour, linespacing=1.1)
+        left += shares[:, width]
+    axis.set_yticks([0, 1], ["weights", "channels"], fontsize=8)
+    axis.invert_yaxis()
+    axis.set_xlim(0, 100)
+    _bare(axis)
+    return svg(figure)
+
+
+def percent_picture(rows: Mapping[str, float]) -> str:
+    """Figures in percent as horizontal bars."""
     figure, axis = plt.subplots(figsize=(5, 0.5 + 0.35 * len(rows)))
     y = np.arange(len(rows))
     axis.barh(y, list(rows.values()), color="#2f6db5", height=0.6)
     for i, value in enumerate(rows.values()):
-        axis.text(value + 0.5, i, f"{value:.2f} %", va="center", fontsize=8)
+        axis.text(value + 1.5, i, f"{value:.2f} %", va="center", fontsize=8)
     axis.set_yticks(y, list(rows), fontsize=8)
     axis.invert_yaxis()
-    axis.set_xlim(0, 112)
-    axis.set_xticks([])
-    for side in ("top", "right", "bottom"):
-        axis.spines[side].set_visible(False)
+    axis.set_xlim(0, 122)
+    _bare(axis)
+    return svg(figure)
+
+
+def parts_picture(parts: Mapping[str, float], unit: str) -> str:
+    """Parts of a sum as horizontal bars, largest first."""
+    rows = sorted(parts.items(), key=lambda item: -item[1])
+    total = sum(parts.values())
+    figure, axis = plt.subplots(figsize=(5, 0.5 + 0.35 * len(rows)))
+    y = np.arange(len(rows))
+    values = [v for _, v in rows]
+    axis.barh(y, values, color="#7a5195", height=0.6)
+    for i, value in enumerate(values):
+        share = 100.0 * value / total if total else 0.0
+        axis.text(value + 0.02 * max(values), i, f"{value:.3g} {unit}, {share:.0f} %", va="center", fontsize=8)
+    axis.set_yticks(y, [name.replace("_", " ") for name, _ in rows], fontsize=8)
+    axis.invert_yaxis()
+    axis.set_xlim(0, 1.45 * max(values))
+    _bare(axis)
     return svg(figure)
 
 
@@ -111,11 +160,17 @@ def resources_picture(used: Mapping[str, int], available: Mapping[str, int]) -> 
         axis.text(102, i, f"{used[n]:,} of {available[n]:,}", va="center", fontsize=8)
     axis.set_yticks(y, names, fontsize=8)
     axis.invert_yaxis()
-    axis.set_xlim(0, 160)
+    axis.set_xlim(0, 190)
+    _bare(axis)
+    return svg(figure)
+
+
+def _bare(axis: Axes) -> None:
+    """No frame and no scale: the figures stand at the bars."""
     axis.set_xticks([])
+    axis.tick_params(axis="y", length=0)
     for side in ("top", "right", "bottom", "left"):
         axis.spines[side].set_visible(False)
-    return svg(figure)
 
 
 def _causes(layer: Mapping[str, object]) -> Mapping[str, float]:
