@@ -13,11 +13,12 @@ import numpy.typing as npt
 from torch import Tensor
 
 from bitloom.allocate.allocation import WIDTHS, BitAllocation
+from bitloom.allocate.budget import Budget
 from bitloom.allocate.hbp import HbpSolution, LayerCosts, allocate
 from bitloom.allocate.sensitivity import layer_costs
-from bitloom.errors import BudgetError, DataError
-from bitloom.explore.layers import network
-from bitloom.explore.performance import CAUSES, Performance, performance
+from bitloom.errors import DataError
+from bitloom.explore.performance import CAUSES, Performance
+from bitloom.explore.planned import planned_performance
 from bitloom.graph.execute import execute
 from bitloom.graph.ir import Conv, Graph, Linear
 from bitloom.graph.verify import verify
@@ -48,9 +49,12 @@ Labels = npt.NDArray[np.int64]
 
 @dataclass(frozen=True)
 class CompileOptions:
-    """budget: mean bits per weight. simulated: images run on RTL (0: none). batch: images evaluated together."""
+    """budget: limits of the allocation (a number is mean bits). simulated: images run on RTL (0: none).
 
-    budget: float = 4.0
+    batch: images evaluated together. structural: simulate the bit-true build instead of the fast one.
+    """
+
+    budget: Budget | float = 4.0
     simulated: int = 3
     batch: int = 16
     structural: bool = False
@@ -78,7 +82,9 @@ def compile_model(
     Writes out/program.bitloom, out/report.html and out/report.json. Raises a BitloomError that names what is wrong.
     """
     opts = CompileOptions() if options is None else options
+    budget = opts.budget if isinstance(opts.budget, Budget) else Budget(mean_bits=opts.budget)
     verify(graph)
+    limit = budget.weight_bits(sum(_weights(graph)))
     journal = Journal(out / "steps")
     key = _key(graph, calibration)
     split = max(1, 2 * len(calibration) // 3)
@@ -89,18 +95,20 @@ def compile_model(
     costs: dict[str, LayerCosts] = journal.step(
         "sensitivity", key, lambda: layer_costs(graph, cal.lowered, rounded, held_out)
     )
-    key += f" budget {opts.budget}"
-    solution: HbpSolution = journal.step("allocate", key, lambda: allocate(costs, WIDTHS, _bits(costs, opts.budget)))
+    key += f" budget {budget}"
+    allowed = {name: layer.at_least(budget.least, WIDTHS) for name, layer in costs.items()}
+    solution: HbpSolution = journal.step("allocate", key, lambda: allocate(allowed, WIDTHS, limit))
     qgraph: QuantGraph = journal.step(
         "quantize", key, lambda: quantize(graph, solution.allocation, cal, rounded=rounded)
     )
     key += f" {arch}"
-    program: Program = journal.step("program", key, lambda: lower(qgraph, plan(qgraph, arch)))
+    planned = plan(qgraph, arch)
+    program: Program = journal.step("program", key, lambda: lower(qgraph, planned))
     save(program, out / "program.bitloom")
     accuracy: dict[str, Any] = journal.step(
         "accuracy", key + _key(graph, evaluation.images), lambda: _accuracy(graph, qgraph, evaluation, opts.batch)
     )
-    model = performance(network(qgraph), arch, device)
+    model = planned_performance(planned, device)
     run, chosen = None, evaluation.images[: opts.simulated]
     if opts.simulated:
         run = journal.step(
@@ -158,11 +166,8 @@ def _totals(registers: Mapping[str, int]) -> dict[str, int]:
     return {c: registers[f"CYCLES_{c.upper()}"] for c in CAUSES}
 
 
-def _bits(costs: Mapping[str, LayerCosts], budget: float) -> int:
-    total = sum(c.weights * len(c.cost) for c in costs.values())
-    if not 0 < budget <= 8:
-        raise BudgetError(f"budget = {budget} mean bits; legal: above 0, up to 8")
-    return int(total * budget)
+def _weights(graph: Graph) -> list[int]:
+    return [int(node.op.weight.size) for node in graph.nodes if isinstance(node.op, Conv | Linear)]
 
 
 def _accuracy(graph: Graph, qgraph: QuantGraph, evaluation: Evaluation, batch: int) -> dict[str, Any]:

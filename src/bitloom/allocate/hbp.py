@@ -23,6 +23,10 @@ class LayerCosts:
     cost: FloatArray
     weights: int
 
+    def at_least(self, least: int, widths: tuple[int, ...]) -> LayerCosts:
+        """The same layer without the widths below `least`."""
+        return replace(self, cost=np.where(np.asarray(widths)[None, :] < least, np.inf, self.cost))
+
 
 @dataclass(frozen=True)
 class HbpOptions:

@@ -1,0 +1,99 @@
+"""What a user may ask of an allocation: mean bits, bytes, cycles or milliseconds, and any of them together."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, replace
+
+from bitloom.errors import BudgetError
+
+_BYTES = {"b": 1, "kb": 10**3, "mb": 10**6, "gb": 10**9, "kib": 2**10, "mib": 2**20, "gib": 2**30}
+_MILLISECONDS = {"ns": 1e-6, "us": 1e-3, "ms": 1.0, "s": 1e3}
+_NUMBER = re.compile(r"\s*([0-9]*\.?[0-9]+(?:[eE][+-]?[0-9]+)?)\s*([A-Za-z]*)\s*")
+
+
+@dataclass(frozen=True)
+class Budget:
+    """Limits of an allocation; None: not limited. Those given hold together.
+
+    mean_bits: mean width over all weights, above 0, up to 8.  bytes: of all weights, headers and tags of the stream not
+    counted.  cycles, milliseconds: of one image by the cycle model.  least: smallest width that may be chosen (0 lets
+    channels be pruned).
+    """
+
+    mean_bits: float | None = None
+    bytes: int | None = None
+    cycles: int | None = None
+    milliseconds: float | None = None
+    least: int = 0
+
+    def __post_init__(self) -> None:
+        if self.mean_bits is not None and not 0 < self.mean_bits <= 8:
+            raise BudgetError(f"budget = {self.mean_bits:g} mean bits; legal: above 0, up to 8")
+        for name, value in (("bytes", self.bytes), ("cycles", self.cycles), ("milliseconds", self.milliseconds)):
+            if value is not None and not value > 0:
+                raise BudgetError(f"budget: {name} = {value:g}; must be above 0")
+        if self.least not in (0, 2, 3, 4, 5, 6, 7, 8):
+            raise BudgetError(f"budget: smallest width = {self.least}; legal: 0, 2, 3, 4, 5, 6, 7, 8")
+
+    def weight_bits(self, weights: int) -> int:
+        """The tightest limit in bits for a network of `weights` weights; 8 bits each where nothing else is asked."""
+        limits = [8 * weights]
+        if self.mean_bits is not None:
+            limits.append(int(self.mean_bits * weights))
+        if self.bytes is not None:
+            limits.append(8 * self.bytes)
+        limit = min(limits)
+        if limit < self.least * weights:
+            nearest = self.least * weights
+            raise BudgetError(
+                f"a budget of {limit / weights:.3f} mean bits ({-(-limit // 8)} bytes) cannot be met with {self.least} "
+                f"bits or more in every channel; nearest feasible: {self.least} mean bits ({-(-nearest // 8)} bytes)"
+            )
+        return limit
+
+    def cycle_limit(self, clock_mhz: float) -> int | None:
+        """The tightest limit in cycles at a clock; None without one."""
+        limits = [] if self.cycles is None else [self.cycles]
+        if self.milliseconds is not None:
+            limits.append(int(self.milliseconds * clock_mhz * 1e3))
+        return min(limits, default=None)
+
+    def __str__(self) -> str:
+        parts = [
+            None if self.mean_bits is None else f"{self.mean_bits:g} mean bits",
+            None if self.bytes is None else f"{self.bytes} bytes",
+            None if self.cycles is None else f"{self.cycles} cycles",
+            None if self.milliseconds is None else f"{self.milliseconds:g} ms",
+            f"at least {self.least} bits a channel" if self.least else None,
+        ]
+        return ", ".join(p for p in parts if p) or "no limit"
+
+
+def parse_budget(size: str | None, latency: str | None = None, cycles: int | None = None, least: int = 0) -> Budget:
+    """A budget from text: size '4.0' (mean bits), '5.8MB' or '5800kB'; latency '0.6ms' or '600us'.
+
+    MB is 10^6 bytes, MiB is 2^20. Raises BudgetError that shows the text and the legal forms.
+    """
+    budget = Budget(cycles=cycles, least=least)
+    if size is not None:
+        number, unit = _split(size, "budget", "mean bits (4.0) or bytes (5.8MB, 5800kB, 5.5MiB)")
+        if unit == "":
+            budget = replace(budget, mean_bits=number)
+        elif unit in _BYTES:
+            budget = replace(budget, bytes=int(number * _BYTES[unit]))
+        else:
+            raise BudgetError(f"budget '{size}': unknown unit; legal: none (mean bits), B, kB, MB, GB, KiB, MiB, GiB")
+    if latency is not None:
+        number, unit = _split(latency, "latency", "a time (0.6ms, 600us)")
+        if unit not in _MILLISECONDS:
+            raise BudgetError(f"latency '{latency}': needs a unit; legal: ns, us, ms, s")
+        budget = replace(budget, milliseconds=number * _MILLISECONDS[unit])
+    return budget
+
+
+def _split(text: str, what: str, legal: str) -> tuple[float, str]:
+    found = _NUMBER.fullmatch(text)
+    if found is None:
+        raise BudgetError(f"{what} '{text}' is not understood; legal: {legal}")
+    return float(found.group(1)), found.group(2).lower()
