@@ -1,5 +1,6 @@
 import json
 
+import pytest
 from typer.testing import CliRunner
 
 from bitloom.cli import app
@@ -28,6 +29,41 @@ def test_unknown_device_lists_the_legal_ones():
 
 
 def test_explore_answers_in_json():
-    result = CliRunner().invoke(app, ["explore", "digits"])
+    result = CliRunner().invoke(app, ["explore", "digits", "--json"])
     assert result.exit_code == 0
-    assert json.loads(result.stdout[result.stdout.index("{") :])["cycles"] > 0
+    assert json.loads(result.stdout)["cycles"] > 0
+
+
+def test_explore_shows_a_table_by_default():
+    result = CliRunner().invoke(app, ["explore", "digits", "--target", "xc7z020"])
+    assert result.exit_code == 0
+    assert "layer2.conv1" in result.stdout and "what binds each layer" in result.stdout
+
+
+def test_one_build_for_several_networks():
+    result = CliRunner().invoke(app, ["explore", "digits", "resnet20", "--target", "xc7z020", "--json"])
+    assert result.exit_code == 0
+    first, second = json.loads(result.stdout)["networks"]
+    assert [first["network"], second["network"]] == ["digits", "resnet20"]
+    assert first["arch"] == second["arch"]
+
+
+def test_a_named_build_that_does_not_fit_exits_with_one():
+    result = CliRunner().invoke(app, ["explore", "digits", "--target", "xc7z020", "--arch", "full"])
+    assert result.exit_code == 1
+    assert "build 'full' does not fit 'xc7z020': DSP" in result.output
+
+
+@pytest.mark.parametrize(
+    ("option", "value", "text"),
+    [
+        ("--budget", "much", "budget 'much' is not understood; legal: mean bits (4.0) or bytes"),
+        ("--budget", "9", "budget = 9 mean bits; legal: above 0, up to 8"),
+        ("--latency", "5", "latency '5': needs a unit"),
+        ("--min-bits", "1", "smallest width = 1; legal: 0, 2, 3"),
+    ],
+)
+def test_a_wrong_budget_is_one_line_and_exit_code_2(option, value, text, tmp_path):
+    result = CliRunner().invoke(app, ["compile", "digits", "--data", str(tmp_path), option, value])
+    assert result.exit_code == 2
+    assert text in result.output

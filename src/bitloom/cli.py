@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Callable
 from functools import wraps
 from pathlib import Path
 from typing import Annotated, ParamSpec, TypeVar
 
 import typer
+from rich.console import Console
 
 from bitloom import zoo
-from bitloom.allocate.allocation import uniform
+from bitloom.allocate.allocation import WIDTHS, uniform
+from bitloom.allocate.budget import parse_budget
 from bitloom.data.images import ImageSet, Preprocess, load_images
-from bitloom.errors import BitloomError, DataError
-from bitloom.explore.explorer import explore
+from bitloom.errors import BitloomError, BudgetError, DataError
+from bitloom.explore.explorer import explore, explore_all
 from bitloom.flow import CompileOptions, Evaluation, compile_model
 from bitloom.frontends.findings import Severity, format_findings
 from bitloom.frontends.load import check_model, load_model
@@ -22,8 +25,9 @@ from bitloom.graph.ir import Graph, Input
 from bitloom.graph.printer import format_graph
 from bitloom.program.container import load
 from bitloom.program.disassemble import disassemble
-from bitloom.target.arch import named_arch
-from bitloom.target.device import load_device
+from bitloom.report.terminal import print_explorations
+from bitloom.target.arch import ArchConfig, named_arch
+from bitloom.target.device import Device, load_device
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, help="Per-channel mixed precision, from CNN to FPGA.")
 
@@ -47,6 +51,8 @@ def _clear_errors(command: Callable[P, R]) -> Callable[P, R]:
 
 Model = Annotated[str, typer.Argument(help="zoo name, ONNX file, or package.module:callable")]
 Weights = Annotated[str | None, typer.Option(help="safetensors, npz or pth file")]
+Target = Annotated[str, typer.Option(help="device")]
+Arch = Annotated[str | None, typer.Option(help="named build (tiny, small, mid, full); default: the device's best")]
 Json = Annotated[bool, typer.Option("--json", help="machine-readable result on stdout")]
 
 
@@ -74,21 +80,27 @@ def compile_command(
     data: Annotated[Path, typer.Option(help="calibration images; labelled ones also measure accuracy")],
     weights: Weights = None,
     evaluate: Annotated[Path | None, typer.Option(help="labelled images for accuracy (default: --data)")] = None,
-    target: Annotated[str, typer.Option(help="device")] = "xczu15eg",
-    arch: Annotated[str, typer.Option(help="named build: tiny, small, mid, full")] = "full",
-    budget: Annotated[float, typer.Option(help="mean bits per weight")] = 4.0,
+    target: Target = "xczu15eg",
+    arch: Arch = None,
+    budget: Annotated[
+        str, typer.Option(help="mean bits per weight (4.0) or size of the weights (5.8MB, 5800kB)")
+    ] = "4",
+    latency: Annotated[str | None, typer.Option(help="bound of the modelled time of an image (0.6ms)")] = None,
+    cycles: Annotated[int | None, typer.Option(help="bound of the modelled cycles of an image")] = None,
+    min_bits: Annotated[int, typer.Option(help="smallest width of a channel (0: channels may be pruned)")] = 0,
     calibration: Annotated[int, typer.Option(help="calibration images")] = 200,
     simulate: Annotated[int, typer.Option(help="images simulated on RTL (0: none)")] = 1,
     out: Annotated[Path, typer.Option(help="output folder")] = Path("out"),
     as_json: Json = False,
 ) -> None:
     """Quantizes MODEL, compiles it, runs it on the simulated accelerator and writes a report."""
-    device, build = load_device(target), named_arch(arch)
+    device, asked = load_device(target), parse_budget(budget, latency, cycles, min_bits)
     graph = load_model(model, weights)
+    build = named_arch(arch) if arch is not None else _best_build(graph, device)
     preprocess = _preprocess(model, graph)
     images = load_images(data, preprocess, calibration)
     labelled = load_images(evaluate, preprocess) if evaluate else images
-    options = CompileOptions(budget=budget, simulated=simulate)
+    options = CompileOptions(budget=asked, simulated=simulate)
     facts = compile_model(graph, images.images, _labelled(labelled), build, device, out, options)
     typer.echo(json.dumps(facts, indent=2) if as_json else facts["report"])
 
@@ -96,14 +108,29 @@ def compile_command(
 @app.command("explore")
 @_clear_errors
 def explore_command(
-    model: Model,
-    target: Annotated[str, typer.Option(help="device")] = "xczu15eg",
+    models: Annotated[list[str], typer.Argument(help="one or more: zoo name, ONNX file, or package.module:callable")],
+    target: Target = "xczu15eg",
+    arch: Arch = None,
     bits: Annotated[int, typer.Option(help="uniform width that is assumed")] = 4,
+    layers: Annotated[bool, typer.Option(help="a row a layer for several models too")] = False,
+    front: Annotated[bool, typer.Option(help="the whole Pareto front, not the optimum alone (slower)")] = False,
+    as_json: Json = False,
 ) -> None:
-    """Bounds before anything is built: the best architecture for MODEL on a device by the models, as JSON."""
-    device = load_device(target)
-    graph = load_model(model)
-    typer.echo(json.dumps(explore(graph, device, uniform(graph, bits).bits).record(), indent=2))
+    """Bounds before anything is built: the one best build for MODELS on a device, and what binds each layer."""
+    device, build = load_device(target), named_arch(arch) if arch is not None else None
+    if bits not in WIDTHS[1:]:
+        raise BudgetError(f"bits = {bits}; legal: {', '.join(map(str, WIDTHS[1:]))}")
+    graphs = [load_model(model) for model in models]
+    found = explore_all(graphs, device, [uniform(graph, bits).bits for graph in graphs], build, front=front)
+    if as_json:
+        records = [one.record() for one in found]
+        typer.echo(json.dumps(records[0] if len(records) == 1 else {"networks": records}, indent=2))
+    else:
+        print_explorations(found, Console(width=None if sys.stdout.isatty() else 200), layers or None)
+    if found[0].over:
+        kinds = ", ".join(kind.upper() for kind in found[0].over)
+        typer.echo(f"bitloom: build '{found[0].arch.name}' does not fit '{device.name}': {kinds}", err=True)
+        raise typer.Exit(1)
 
 
 @app.command("disassemble")
@@ -111,6 +138,14 @@ def explore_command(
 def disassemble_command(program: Annotated[Path, typer.Argument(help="program file")]) -> None:
     """Prints the commands of a program file."""
     typer.echo(disassemble(load(program)))
+
+
+def _best_build(graph: Graph, device: Device) -> ArchConfig:
+    """The explorer's best build for a network at four bits."""
+    typer.echo(f"searching the best build for '{device.name}' ...", err=True)
+    best = explore(graph, device, uniform(graph, 4).bits, front=False).arch
+    typer.echo(f"build {best.name}: {best.array_dsps} array DSPs", err=True)
+    return best
 
 
 def _preprocess(model: str, graph: Graph) -> Preprocess:

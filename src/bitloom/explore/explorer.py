@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -102,6 +102,39 @@ def _search_record(found: SearchResult) -> dict[str, Any]:
     }
 
 
+def explore_all(
+    graphs: Sequence[Graph],
+    device: Device | str,
+    bits: Sequence[Mapping[str, Int8Array]],
+    arch: ArchConfig | None = None,
+    space: Space | None = None,
+    margins: Margins | None = None,
+    timing: Timing = DEFAULT_TIMING,
+    front: bool = True,
+) -> tuple[Exploration, ...]:
+    """Models every graph with its `bits` (layer -> (Cout,) widths) on `device`: on `arch`, or on the one architecture
+    of `space` that is best for all of them together.
+
+    Raises TargetError for an unknown device and where nothing fits, BudgetError for bits that do not match the layers,
+    UnsupportedLayerError for a layer without a loop nest.
+    """
+    target = load_device(device) if isinstance(device, str) else device
+    limits = margins or Margins()
+    networks = [network(skeleton(graph, widths)) for graph, widths in zip(graphs, bits, strict=True)]
+    found = None
+    if arch is None:
+        found = search(networks, target, space, limits, timing, front=front)
+        arch = found.best.arch
+    need = resources(arch, target)
+    over = excess(need, target, limits)
+    done = []
+    for net in networks:
+        run = performance(net, arch, target, timing)
+        energy = estimate_energy(run, need, target)
+        done.append(Exploration(net, target, arch, run, need, over, roofline(run, target, timing), energy, found))
+    return tuple(done)
+
+
 def explore(
     graph: Graph,
     device: Device | str,
@@ -112,20 +145,5 @@ def explore(
     timing: Timing = DEFAULT_TIMING,
     front: bool = True,
 ) -> Exploration:
-    """Models `graph` with `bits` (layer -> (Cout,) widths) on `device`, on `arch` or on the best of `space`.
-
-    Raises TargetError for an unknown device and where nothing fits, BudgetError for bits that do not match the layers,
-    UnsupportedLayerError for a layer without a loop nest.
-    """
-    target = load_device(device) if isinstance(device, str) else device
-    limits = margins or Margins()
-    net = network(skeleton(graph, bits))
-    found = None
-    if arch is None:
-        found = search([net], target, space, limits, timing, front=front)
-        arch = found.best.arch
-    run = performance(net, arch, target, timing)
-    need = resources(arch, target)
-    over = excess(need, target, limits)
-    energy = estimate_energy(run, need, target)
-    return Exploration(net, target, arch, run, need, over, roofline(run, target, timing), energy, found)
+    """`explore_all` for a single graph."""
+    return explore_all([graph], device, [bits], arch, space, margins, timing, front)[0]
