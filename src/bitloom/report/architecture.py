@@ -39,7 +39,7 @@ def _axes(width: float, height: float) -> tuple[Figure, Axes]:
 
 def roofline_picture(roof: Roofline, kind: str = "svg") -> bytes:
     """Layers under the roof, coloured by what binds them, area by share of the cycles. kind: svg or png."""
-    figure, axes = _axes(7.5, 4.6)
+    figure, axes = _axes(9, 4.2)
     ridge = roof.peak / roof.slope
     xs = [p.intensity for p in roof.points]
     low, high = min([*xs, ridge]) / 2, max([*xs, ridge]) * 2

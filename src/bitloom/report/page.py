@@ -89,7 +89,7 @@ def _cards(facts: Facts) -> list[dict[str, str]]:
         efficiency = simulation["mac_efficiency"]
         cards.append(card(f"{100 * efficiency:.1f} %", "of the array's products are useful, in convolutions"))
     if facts.get("energy"):
-        cards.append(card(f"{facts['energy']['millijoules']:.2f} mJ", "an image, an estimate"))
+        cards.append(card(f"{facts['energy']['millijoules']:.3g} mJ", "an image, an estimate"))
     return cards
 
 

@@ -1,0 +1,115 @@
+"""The journey as a user calls it: what it writes, how it resumes, and what it says of bad input."""
+
+import json
+
+import numpy as np
+import pytest
+import torch
+
+from bitloom import flow, zoo
+from bitloom.errors import BudgetError, DataError, OutputError, WeightsError
+from bitloom.flow import CompileOptions, Evaluation, compile_model
+from bitloom.frontends.torch_export import from_torch
+from bitloom.program.container import load
+from bitloom.target.arch import named_arch
+from bitloom.target.device import load_device
+
+OPTIONS = CompileOptions(budget=3.0, simulated=2)
+
+
+@pytest.fixture(scope="module")
+def images():
+    return torch.randn(60, 1, 8, 8, generator=torch.Generator().manual_seed(3))
+
+
+@pytest.fixture(scope="module")
+def graph():
+    torch.manual_seed(1)
+    return from_torch(zoo.build("digits"), (1, 8, 8), "digits")
+
+
+def journey(graph, images, out, options=OPTIONS):
+    evaluation = Evaluation(images[:20], np.arange(20) % 10)
+    return compile_model(graph, images, evaluation, named_arch("small"), load_device("xczu15eg"), out, options)
+
+
+@pytest.fixture(scope="module")
+def done(graph, images, tmp_path_factory):
+    out = tmp_path_factory.mktemp("journey")
+    return out, journey(graph, images, out)
+
+
+def test_it_ends_bit_exact_with_report_and_program(done):
+    out, facts = done
+    run = facts["simulation"]
+    assert run["bit_exact"] and run["classes_equal"] and run["first_difference"] == ""
+    assert run["layers_compared"] > 2 * len(facts["bits"])
+    assert sum(run["cycles_by_cause"].values()) == run["cycles"]
+    assert facts["mean_bits"] <= 3.0
+    assert json.loads((out / "report.json").read_text())["simulation"]["cycles"] == run["cycles"]
+    assert "bit-exact" in (out / "report.html").read_text()
+    assert load(out / "program.bitloom").arch == named_arch("small")
+
+
+def test_a_second_call_resumes_every_step_with_the_same_facts(done, graph, images):
+    out, facts = done
+    again = journey(graph, images, out)
+    assert all(step["resumed"] for step in again["steps"])
+    assert again["bits"] == facts["bits"] and again["simulation"] == facts["simulation"]
+
+
+def test_another_budget_keeps_calibration_and_rounding(done, graph, images):
+    out, _ = done
+    again = journey(graph, images, out, CompileOptions(budget=2.5, simulated=0))
+    resumed = {step["name"]: step["resumed"] for step in again["steps"]}
+    assert resumed["calibrate"] and resumed["round"] and resumed["sensitivity"]
+    assert not resumed["allocate"] and not resumed["quantize"]
+    assert again["mean_bits"] <= 2.5 and "simulation" not in again
+
+
+def test_an_interrupted_run_goes_on_where_it_stopped(graph, images, tmp_path, monkeypatch):
+    def interrupted(*_):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(flow, "lower", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            journey(graph, images, tmp_path)
+    resumed = {step["name"]: step["resumed"] for step in journey(graph, images, tmp_path)["steps"]}
+    assert resumed["quantize"] and not resumed["program"]
+
+
+@pytest.mark.parametrize("budget", [0.0, -1.0, 9.0])
+def test_impossible_budget(graph, images, tmp_path, budget):
+    with pytest.raises(BudgetError, match="budget = "):
+        journey(graph, images, tmp_path, CompileOptions(budget=budget, simulated=0))
+
+
+def test_images_of_another_shape(graph, tmp_path):
+    with pytest.raises(DataError, match=r"\(40, 1, 9, 9\), but .digits. needs \(N, 1, 8, 8\)"):
+        journey(graph, torch.zeros(60, 1, 9, 9), tmp_path)
+
+
+def test_too_few_images(graph, images, tmp_path):
+    with pytest.raises(DataError, match="image"):
+        journey(graph, images[:0], tmp_path)
+
+
+def test_labels_that_do_not_match(graph, images, tmp_path):
+    evaluation = Evaluation(images[:20], np.zeros(19, np.int64))
+    with pytest.raises(DataError, match="19 labels for 20 images"):
+        compile_model(graph, images, evaluation, named_arch("small"), load_device("xczu15eg"), tmp_path, OPTIONS)
+
+
+def test_unwritable_output(graph, images, tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(OutputError, match="cannot be written"):
+        journey(graph, images, tmp_path / "file" / "out")
+
+
+def test_nan_weights_are_named(images, tmp_path):
+    network = zoo.build("digits")
+    with torch.no_grad():
+        next(network.parameters()).view(-1)[5] = float("nan")
+    with pytest.raises(WeightsError, match="NaN or infinite"):
+        from_torch(network, (1, 8, 8), "digits")
