@@ -14,7 +14,8 @@ from pathlib import Path
 
 from bitloom import zoo
 from bitloom.data.images import Preprocess, load_images
-from bitloom.flow import CompileOptions, Evaluation, compile_model
+from bitloom.evaluate import Evaluation
+from bitloom.flow import CompileOptions, compile_model
 from bitloom.frontends.load import load_model
 from bitloom.target.arch import named_arch
 from bitloom.target.device import load_device

@@ -15,7 +15,8 @@ import sys
 from pathlib import Path
 
 from bitloom.data.cifar import load_lossless
-from bitloom.flow import CompileOptions, Evaluation, compile_model
+from bitloom.evaluate import Evaluation
+from bitloom.flow import CompileOptions, compile_model
 from bitloom.frontends.load import load_model
 from bitloom.target.arch import named_arch
 from bitloom.target.device import load_device

@@ -6,7 +6,8 @@ import torch
 
 from bitloom import zoo
 from bitloom.data.digits import digits, train
-from bitloom.flow import CompileOptions, Evaluation, compile_model
+from bitloom.evaluate import Evaluation
+from bitloom.flow import CompileOptions, compile_model
 from bitloom.frontends.torch_export import from_torch
 from bitloom.target.arch import named_arch
 from bitloom.target.device import load_device

@@ -8,7 +8,8 @@ import torch
 
 from bitloom import flow, zoo
 from bitloom.errors import BudgetError, DataError, OutputError, WeightsError
-from bitloom.flow import CompileOptions, Evaluation, compile_model
+from bitloom.evaluate import Evaluation
+from bitloom.flow import CompileOptions, compile_model
 from bitloom.frontends.torch_export import from_torch
 from bitloom.program.container import load
 from bitloom.target.arch import named_arch
@@ -95,10 +96,20 @@ def test_too_few_images(graph, images, tmp_path):
         journey(graph, images[:0], tmp_path)
 
 
-def test_labels_that_do_not_match(graph, images, tmp_path):
-    evaluation = Evaluation(images[:20], np.zeros(19, np.int64))
+def test_labels_that_do_not_match(images):
     with pytest.raises(DataError, match="19 labels for 20 images"):
-        compile_model(graph, images, evaluation, named_arch("small"), load_device("xczu15eg"), tmp_path, OPTIONS)
+        Evaluation(images[:20], np.zeros(19, np.int64))
+    with pytest.raises(DataError, match="no images to evaluate on"):
+        Evaluation(images[:0], None)
+
+
+def test_without_labels_the_float_model_is_the_measure(graph, images, tmp_path):
+    options = CompileOptions(budget=4.0, simulated=0)
+    evaluation = Evaluation(images[:20], None, calibrated=True)
+    device = load_device("xczu15eg")
+    accuracy = compile_model(graph, images, evaluation, named_arch("small"), device, tmp_path, options)["accuracy"]
+    assert accuracy["float"] == 100.0 and accuracy["labelled"] is False
+    assert "unlabelled images. These are the calibration images" in (tmp_path / "report.html").read_text()
 
 
 def test_unwritable_output(graph, images, tmp_path):

@@ -15,10 +15,11 @@ from rich.console import Console
 from bitloom import zoo
 from bitloom.allocate.allocation import WIDTHS, uniform
 from bitloom.allocate.budget import parse_budget
-from bitloom.data.images import ImageSet, Preprocess, load_images
-from bitloom.errors import BitloomError, BudgetError, DataError
+from bitloom.data.images import Preprocess, load_images
+from bitloom.errors import BitloomError, BudgetError
+from bitloom.evaluate import Evaluation
 from bitloom.explore.explorer import explore, explore_all
-from bitloom.flow import CompileOptions, Evaluation, compile_model
+from bitloom.flow import CompileOptions, compile_model
 from bitloom.frontends.findings import Severity, format_findings
 from bitloom.frontends.load import check_model, load_model
 from bitloom.graph.ir import Graph, Input
@@ -77,9 +78,9 @@ def show_command(model: Model, weights: Weights = None) -> None:
 @_clear_errors
 def compile_command(
     model: Model,
-    data: Annotated[Path, typer.Option(help="calibration images; labelled ones also measure accuracy")],
+    data: Annotated[Path, typer.Option(help="folder of calibration images")],
     weights: Weights = None,
-    evaluate: Annotated[Path | None, typer.Option(help="labelled images for accuracy (default: --data)")] = None,
+    evaluate: Annotated[Path | None, typer.Option(help="folder of images to measure on (default: --data)")] = None,
     target: Target = "xczu15eg",
     arch: Arch = None,
     budget: Annotated[
@@ -99,9 +100,10 @@ def compile_command(
     build = named_arch(arch) if arch is not None else _best_build(graph, device)
     preprocess = _preprocess(model, graph)
     images = load_images(data, preprocess, calibration)
-    labelled = load_images(evaluate, preprocess) if evaluate else images
+    measured = load_images(evaluate, preprocess) if evaluate else images
+    evaluation = Evaluation(measured.images, measured.labels, calibrated=evaluate is None)
     options = CompileOptions(budget=asked, simulated=simulate)
-    facts = compile_model(graph, images.images, _labelled(labelled), build, device, out, options)
+    facts = compile_model(graph, images.images, evaluation, build, device, out, options)
     typer.echo(json.dumps(facts, indent=2) if as_json else facts["report"])
 
 
@@ -156,9 +158,3 @@ def _preprocess(model: str, graph: Graph) -> Preprocess:
         info = zoo.info(model)
         return Preprocess((channels, height, width), info.mean, info.std, 256 if height == 224 else 0)
     return Preprocess((channels, height, width), (0.5,) * channels, (0.5,) * channels)
-
-
-def _labelled(images: ImageSet) -> Evaluation:
-    if images.labels is None:
-        raise DataError("the images have no labels; give --evaluate a folder with labels.txt or one folder a class")
-    return Evaluation(images.images, images.labels)

@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from bitloom.allocate.allocation import BitAllocation, uniform
+from bitloom.allocate.hbp import HbpSolution
 from bitloom.errors import OutputError
 from bitloom.explore.explorer import explore
 from bitloom.explore.space import Space
@@ -32,10 +33,8 @@ def facts(found):
     arch, device = named_arch("small"), load_device("xc7z020")
     bits = {"conv1": np.array([0, 2, 8, 8], np.int8), "fc": np.array([4, 5], np.int8)}
     allocation = BitAllocation(bits, {"conv1": 27, "fc": 16})
-    solution = {"objective": 2.5, "bound": 2.5, "gap": 0.0, "seconds": 0.1}
-    record = basic_facts(
-        "a net", arch, device.title, 250.0, allocation, solution, [StepRecord("round", 3.0, 900, False)]
-    )
+    solution = HbpSolution(allocation, 2.5, 2.5, 0.0, 0.1, 2.6, (1.0, 1.0, 1.0))
+    record = basic_facts("a net", arch, device, solution, [StepRecord("round", 3.0, 900, False)])
     return record | model_facts(found.run, arch, device)
 
 
@@ -44,7 +43,8 @@ def simulated(facts, exact):
     causes = {"compute": 1000, "control": 234}
     layers = [{"name": "conv1", "causes": causes, "cycles": 1234, "model": 1230}]
     accuracy = {"images": 9, "float": 90.0, "fake_quantized": 89.5, "integer": 89.5, "fake_integer_agreement": 100.0}
-    samples = sample_rows(torch.rand(2, 3, 8, 8), [3, 4], [3, 7])
+    accuracy |= {"labelled": True, "calibrated": False}
+    samples = sample_rows(torch.rand(2, 3, 8, 8), np.array([3, 4]), [3, 7])
     extra = {"simulation": run, "layers": layers, "accuracy": accuracy, "samples": samples, "cycles_note": "Bars."}
     return facts | extra
 
@@ -67,6 +67,13 @@ def test_without_simulation_the_page_says_that_cycles_are_modelled(facts):
     page = render(facts)
     assert "modelled cycles an image" in page
     assert "none was run here" in page
+
+
+def test_unlabelled_and_calibration_images_are_named(facts):
+    measured = simulated(facts, True)
+    measured["accuracy"] |= {"labelled": False, "calibrated": True}
+    page = render(measured)
+    assert "Same class as the float model on 9 unlabelled images. These are the calibration images" in page
 
 
 def test_json_holds_the_same_facts(facts, tmp_path):

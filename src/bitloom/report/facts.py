@@ -7,9 +7,9 @@ from dataclasses import asdict
 from typing import Any
 
 from bitloom import __version__
-from bitloom.allocate.allocation import BitAllocation
+from bitloom.allocate.hbp import HbpSolution
 from bitloom.explore.energy import estimate_energy
-from bitloom.explore.performance import Performance
+from bitloom.explore.performance import CAUSES, Performance
 from bitloom.explore.resources import resources
 from bitloom.explore.roofline import roofline
 from bitloom.journal import StepRecord
@@ -18,32 +18,24 @@ from bitloom.target.device import Device
 
 
 def basic_facts(
-    network: str,
-    arch: ArchConfig,
-    device: str,
-    clock_mhz: float,
-    allocation: BitAllocation,
-    solution: Mapping[str, float],
-    steps: Sequence[StepRecord],
+    network: str, arch: ArchConfig, device: Device, solution: HbpSolution, steps: Sequence[StepRecord]
 ) -> dict[str, Any]:
-    """The facts that every report has: network, build, bits, solver record and cost of each step.
-
-    solution: objective, bound, gap and seconds of the solver.
-    """
+    """The facts that every report has: network, build, bits, solver record and cost of each step."""
+    allocation = solution.allocation
     return {
         "version": __version__,
         "network": network,
         "arch": asdict(arch),
         "architecture_hash": f"0x{arch.hash:08X}",
         "array_dsps": arch.array_dsps,
-        "device": device,
-        "clock_mhz": clock_mhz,
+        "device": device.title,
+        "clock_mhz": device.clock_mhz,
         "mean_bits": allocation.mean_bits,
         "weight_bytes": allocation.bytes,
         "float_ratio": 4.0 * allocation.weights / max(1, allocation.bytes),
         "channel_weights": {name: int(n) for name, n in allocation.inputs.items()},
         "bits": {name: widths.tolist() for name, widths in allocation.bits.items()},
-        "allocation": dict(solution),
+        "allocation": {k: getattr(solution, k) for k in ("objective", "bound", "gap", "seconds")},
         "steps": [asdict(record) for record in steps],
     }
 
@@ -64,4 +56,25 @@ def model_facts(model: Performance, arch: ArchConfig, device: Device) -> dict[st
             "watts": energy.watts,
             "parts_mj": energy.parts_mj,
         },
+    }
+
+
+def layer_facts(model: Performance, run: Mapping[str, Any] | None) -> dict[str, Any]:
+    """A row a layer, measured where there is a run (of `simulate.verify`), beside the model; the run's own facts."""
+    predicted = {layer.name: layer for layer in model.layers}
+    measured: Mapping[str, Mapping[str, int]] = run["layer_cycles"] if run else {}
+    rows = []
+    for name in list(measured) or list(predicted):
+        modelled = predicted[name].cycles if name in predicted else None
+        causes = dict(measured[name]) if name in measured else dict(zip(CAUSES, predicted[name].causes, strict=True))
+        rows.append({"name": name, "causes": causes, "cycles": sum(causes.values()), "model": modelled})
+    if run is None:
+        return {"layers": rows, "cycles_note": "Modelled cycles by cause."}
+    conv = {layer.name: layer.macs for layer in model.layers if layer.conv}
+    cycles = sum(sum(c.values()) for n, c in measured.items() if n in conv)
+    efficiency = sum(conv.values()) / (model.arch.array_dsps * 4 * cycles) if cycles else 0.0
+    return {
+        "layers": rows,
+        "cycles_note": "Bars: RTL simulation, cycles by cause from the hardware's counters. Ticks: the model.",
+        "simulation": {k: v for k, v in run.items() if k != "layer_cycles"} | {"mac_efficiency": efficiency},
     }

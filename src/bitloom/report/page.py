@@ -54,10 +54,11 @@ def _size(count: float) -> str:
 def _accuracy_note(accuracy: Facts) -> str:
     if not accuracy:
         return ""
-    what = "Top-1 on" if accuracy.get("labelled", True) else "Same class as the float model, on"
-    kind = "labelled" if accuracy.get("labelled", True) else "unlabelled"
+    what = "Top-1 on" if accuracy["labelled"] else "Same class as the float model on"
+    kind = "labelled" if accuracy["labelled"] else "unlabelled"
+    warning = " These are the calibration images: other images do worse." if accuracy["calibrated"] else ""
     return (
-        f"{what} {accuracy['images']} {kind} images. Fake-quantized and integer model agree on "
+        f"{what} {accuracy['images']} {kind} images.{warning} Fake-quantized and integer model agree on "
         f"{accuracy['fake_integer_agreement']:.2f} %."
     )
 
@@ -70,7 +71,7 @@ def _cards(facts: Facts) -> list[dict[str, str]]:
     smaller = f"weights, {facts['float_ratio']:.1f} times smaller than float"
     cards.append(card(_size(facts["weight_bytes"]), smaller))
     accuracy = facts.get("accuracy")
-    if accuracy and accuracy.get("labelled", True):
+    if accuracy and accuracy["labelled"]:
         cards.append(card(f"{accuracy['integer']:.2f} %", f"top-1, integer (float {accuracy['float']:.2f} %)"))
     elif accuracy:
         cards.append(card(f"{accuracy['integer']:.2f} %", "integer model gives the float model's class"))

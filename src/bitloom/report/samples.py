@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 from PIL import Image
 from torch import Tensor
 
@@ -15,7 +16,7 @@ EDGE = 96  #: longest side of a thumbnail in pixels; smaller images keep their s
 MOST = 24  #: pictures on a page
 
 
-def sample_rows(images: Tensor, labels: Sequence[int] | None, classes: Sequence[int]) -> list[dict[str, Any]]:
+def sample_rows(images: Tensor, labels: npt.NDArray[np.int64] | None, classes: Sequence[int]) -> list[dict[str, Any]]:
     """One row an image, at most MOST: picture (a data URI), label (None when unknown) and the simulated class.
 
     images: float (N, 1 or 3, H, W) in any normalisation; the contrast of a picture is stretched to its own range.
