@@ -12,14 +12,17 @@ from torch import Tensor
 from bitloom.allocate.allocation import WIDTHS
 from bitloom.allocate.budget import Budget
 from bitloom.allocate.hbp import HbpSolution, LayerCosts, allocate
+from bitloom.allocate.latency import LatencyAllocator, LatencySolution
 from bitloom.allocate.sensitivity import layer_costs
 from bitloom.evaluate import Evaluation, evaluate
 from bitloom.explore.planned import planned_performance
+from bitloom.explore.pricing import NetworkCycles
 from bitloom.graph.ir import Conv, Graph, Linear
 from bitloom.graph.verify import verify
 from bitloom.journal import Journal
 from bitloom.program.container import Program, save
 from bitloom.program.lower import lower
+from bitloom.program.ordering import choose_order, reorder
 from bitloom.program.plan import plan
 from bitloom.quantize.observe import Calibration, calibrate
 from bitloom.quantize.qgraph import QuantGraph
@@ -76,13 +79,26 @@ def compile_model(
     )
     key += f" budget {budget}"
     allowed = {name: layer.at_least(budget.least, WIDTHS) for name, layer in costs.items()}
-    solution: HbpSolution = journal.step("allocate", key, lambda: allocate(allowed, WIDTHS, limit))
+    cycle_limit = budget.cycle_limit(device.clock_mhz)
+    model_of = NetworkCycles(graph, arch, device)
+    if cycle_limit is not None:
+        key += f" {cycle_limit} cycles {arch} {device}"
+    solution: HbpSolution | LatencySolution = journal.step(
+        "allocate",
+        key,
+        lambda: (
+            allocate(allowed, WIDTHS, limit)
+            if cycle_limit is None
+            else LatencyAllocator(allowed, WIDTHS, model_of).allocate(limit, cycle_limit)
+        ),
+    )
     qgraph: QuantGraph = journal.step(
         "quantize", key, lambda: quantize(graph, solution.allocation, cal, rounded=rounded)
     )
     key += f" {arch}"
-    planned = plan(qgraph, arch)
-    program: Program = journal.step("program", key, lambda: lower(qgraph, planned))
+    ordered = reorder(qgraph, choose_order(qgraph, arch))
+    planned = plan(ordered, arch)
+    program: Program = journal.step("program", key, lambda: lower(ordered, planned))
     save(program, out / "program.bitloom")
     key += _evaluation_key(evaluation)
     accuracy: dict[str, Any] = journal.step("accuracy", key, lambda: evaluate(graph, qgraph, evaluation, opts.batch))
@@ -92,11 +108,14 @@ def compile_model(
         run = journal.step(
             "simulate",
             f"{key} {opts.simulated} {opts.structural}",
-            lambda: verify_images(qgraph, program, chosen, opts.structural),
+            lambda: verify_images(ordered, program, chosen, opts.structural),
         )
     facts = basic_facts(graph.name, arch, device, solution, journal.records)
     facts |= {"accuracy": accuracy, "image_edge": int(max(evaluation.images.shape[2:]))}
     facts |= model_facts(model, arch, device) | layer_facts(model, run)
+    if cycle_limit is not None:
+        free = allocate(allowed, WIDTHS, limit).allocation
+        facts["latency"] = {"limit": cycle_limit, "model_cycles_without_limit": model_of.run(free.bits).cycles}
     if run:
         facts["samples"] = sample_rows(chosen, evaluation.labels, run["classes"]["rtl"])
     facts["report"] = str(write_report(facts, out))

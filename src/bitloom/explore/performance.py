@@ -106,6 +106,31 @@ class Trace:
     parts: IntArray | None
 
 
+@dataclass(frozen=True, eq=False)
+class Feed:
+    """Weights in W×K variants; axes of length 1 stand for all. beats, room: (W|1, K|1, V) cycles on DDR and ring bound
+    of each vector.  fits: (W,).  ports: (W,) weight ports.  rate: (W,) bytes per cycle that they can draw."""
+
+    beats: FloatArray
+    room: FloatArray
+    fits: FloatArray
+    ports: FloatArray
+    rate: FloatArray
+    port_bytes: float
+
+
+def ring_feed(load: Workload, rings: Sequence[tuple[int, int]], device: Device, timing: Timing) -> Feed:
+    """The stream of `load` for W pairs (ring_words, ports)."""
+    limits = [ddr_limits(device, ports, timing.ddr_efficiency) for _, ports in rings]
+    beats = np.array([load.stream.beat_cycles(p, *limit) for (_, p), limit in zip(rings, limits, strict=True)])
+    rooms = {words: load.stream.room(words) for words in {r for r, _ in rings}}
+    nothing = np.zeros(load.command_of.size)
+    room = np.array([nothing if (found := rooms[r]) is None else found for r, _ in rings])
+    fits = np.array([rooms[r] is not None for r, _ in rings])
+    ports, rate = np.array([float(p) for _, p in rings]), np.array([r for r, _ in limits])
+    return Feed(beats[:, None, :], room[:, None, :], fits, ports, rate, limits[0][1])
+
+
 def simulate(
     load: Workload,
     tiles: Tiling,
@@ -114,24 +139,25 @@ def simulate(
     timing: Timing,
     trace: bool = False,
 ) -> Trace:
-    """Runs the fluid model for W = len(rings) pairs (ring_words, ports) times the K variants of `tiles`.
+    """Runs the fluid model for W = len(rings) pairs (ring_words, ports) times the K variants of `tiles`."""
+    return run_fluid(load, tiles, ring_feed(load, rings, device, timing), device, timing, trace)
+
+
+def run_fluid(load: Workload, tiles: Tiling, feed: Feed, device: Device, timing: Timing, trace: bool = False) -> Trace:
+    """Runs the fluid model for the W variants of `feed` times the K variants of `tiles`.
 
     parts (with `trace`): (commands, 6) cycles by cause.
     """
-    shape, nv, nw, nk = load.shape, tiles.work.shape[1], len(rings), tiles.work.shape[0]
+    shape, nv, nw, nk = load.shape, tiles.work.shape[1], feed.ports.size, tiles.work.shape[0]
     latency = timing.latency(device.clock_mhz)
     first_of = np.searchsorted(load.command_of, np.arange(len(load.nests)))
     whole = device.ddr_bytes_per_cycle(timing.ddr_efficiency)
-    limits = [ddr_limits(device, ports, timing.ddr_efficiency) for _, ports in rings]
-    dma = min(limits[0][1], whole / 2)  # bytes per cycle that LOAD takes of the bandwidth
-    beats = np.array([load.stream.beat_cycles(p, *limit) for (_, p), limit in zip(rings, limits, strict=True)])
-    slower = np.array([max(1.0, rate / (whole - dma)) for rate, _ in limits])[:, None]
-    rooms = {words: load.stream.room(words) for words in {r for r, _ in rings}}
-    room = np.array([np.zeros(nv) if rooms[r] is None else rooms[r] for r, _ in rings])
-    fits = np.array([rooms[r] is not None for r, _ in rings])
-    which = np.arange(nw)
+    dma = min(feed.port_bytes, whole / 2)  # bytes per cycle that LOAD takes of the bandwidth
+    slower = np.maximum(1.0, feed.rate / (whole - dma))[:, None]
+    which, column = np.arange(nw)[:, None], np.arange(nk)[None, :]
+    shared = feed.room.shape[1] == 1  # one ring bound for all K variants
     has_words = load.stream.lane_words[:, 0] > 0
-    begin = np.array([(1 + ports) * timing.fetch for _, ports in rings], dtype=np.float64)
+    begin = (1.0 + feed.ports) * timing.fetch
     array = np.repeat(begin[:, None], nk, axis=1)
     arrive = array + latency  # the ports start with their commands; the last of them counts
     released = np.zeros((2, nv, nw, nk))  # begin and end of each vector's release
@@ -155,12 +181,14 @@ def simulate(
         smooth = array + work
         fed = smooth
         if has_words[v]:
-            at = room[:, v]
+            at = feed.room[:, :, v]
             u = np.clip(at.astype(np.int64), 0, nv - 1)
-            free = released[0, u, which] + (at - u)[:, None] * (released[1, u, which] - released[0, u, which])
+            index = (u[:, 0], which[:, 0]) if shared else (u, which, column)
+            start_of, end_of = released[0][index], released[1][index]
+            free = start_of + (at - u) * (end_of - start_of)
             speed = np.where(arrive < load_end, slower, 1.0)
             came = arrive
-            arrive = np.maximum(arrive + beats[:, v, None] * speed, np.where(at[:, None] > 0, free, 0.0))
+            arrive = np.maximum(arrive + feed.beats[:, :, v] * speed, np.where(at > 0, free, 0.0))
             step = n.groups if n.steps == 1 else head / n.steps
             here = came + (arrive - came) * load.stream.start_share[v]
             fed = np.maximum(smooth, np.ceil(np.maximum(here + work, arrive + step + (work - head))))
@@ -182,7 +210,7 @@ def simulate(
             parts[c] += np.array([issue, weights, planes, (done - ready)[0, 0] + shown, late, control], dtype=np.int64)
         array = closed
     total = array + store_cycles(load, timing, device) + timing.fetch + timing.finish
-    return Trace(np.where(fits[:, None], total, np.inf), parts)
+    return Trace(np.where(feed.fits[:, None], total, np.inf), parts)
 
 
 def store_cycles(load: Workload, timing: Timing, device: Device) -> int:

@@ -49,11 +49,8 @@ def _nest(step: EngineStep, layer: Layer, shape: Shape, load_bytes: int, ahead: 
     )  # fmt: skip
 
 
-def planned_performance(plan: Plan, device: Device, timing: Timing = DEFAULT_TIMING) -> Performance:
-    """Cycles of every layer of a plan, by cause; layers carry the names of the plan's commands.
-
-    Channels are taken in the order of the graph. Raises TargetError when a vector does not fit the ring.
-    """
+def planned_workload(plan: Plan) -> tuple[tuple[Layer, ...], Workload]:
+    """Layers and commands of a plan, in its order; layers carry the names of the plan's commands."""
     shape = shape_of(plan.arch)
     layers: dict[str, Layer] = {}
     nests: list[Nest] = []
@@ -74,5 +71,13 @@ def planned_performance(plan: Plan, device: Device, timing: Timing = DEFAULT_TIM
             known = layers.get(step.name, layer)
             layers[step.name] = known if known.macs > layer.macs else layer
             order.append(list(layers).index(step.name))
-    load = Workload(shape, tuple(nests), tuple(order), words)
-    return run_workload(plan.name, tuple(layers.values()), load, plan.arch, device, timing, None)
+    return tuple(layers.values()), Workload(shape, tuple(nests), tuple(order), words)
+
+
+def planned_performance(plan: Plan, device: Device, timing: Timing = DEFAULT_TIMING) -> Performance:
+    """Cycles of every layer of a plan, by cause; layers carry the names of the plan's commands.
+
+    Raises TargetError when a vector does not fit the ring.
+    """
+    layers, load = planned_workload(plan)
+    return run_workload(plan.name, layers, load, plan.arch, device, timing, None)

@@ -23,10 +23,11 @@ def tag_overhead(lanes_per_port: int) -> float:
 
 @dataclass(frozen=True, eq=False)
 class Stream:
-    """Weights of all vectors in program order. lane_words: (V, M); start_share: header and first step of a vector."""
+    """Weights of all vectors in program order. lane_words: (V, M), fractions where a price is asked; start_share:
+    header and first step of a vector."""
 
     channels: int
-    lane_words: IntArray
+    lane_words: IntArray | FloatArray
     start_share: FloatArray
 
     @property
@@ -59,7 +60,7 @@ class Stream:
         if (self.lane_words.max(initial=0)) > usable:
             return None
         v, m = self.lane_words.shape
-        total = np.zeros((v + 1, m), np.int64)
+        total = np.zeros((v + 1, m), self.lane_words.dtype)
         np.cumsum(self.lane_words, axis=0, out=total[1:])
         target = total[1:] - usable
         position = np.zeros(v)

@@ -8,6 +8,7 @@ from typing import Any
 
 from bitloom import __version__
 from bitloom.allocate.hbp import HbpSolution
+from bitloom.allocate.latency import LatencySolution
 from bitloom.explore.energy import estimate_energy
 from bitloom.explore.performance import CAUSES, Performance
 from bitloom.explore.resources import resources
@@ -18,7 +19,11 @@ from bitloom.target.device import Device
 
 
 def basic_facts(
-    network: str, arch: ArchConfig, device: Device, solution: HbpSolution, steps: Sequence[StepRecord]
+    network: str,
+    arch: ArchConfig,
+    device: Device,
+    solution: HbpSolution | LatencySolution,
+    steps: Sequence[StepRecord],
 ) -> dict[str, Any]:
     """The facts that every report has: network, build, bits, solver record and cost of each step."""
     allocation = solution.allocation

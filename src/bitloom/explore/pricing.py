@@ -1,0 +1,125 @@
+"""What a bit more in a layer costs in cycles: the cycle model linearised around an allocation, all layers at once.
+
+Weights that arrive late make some bits dear and the others free: a bit of a layer whose weights ran ahead costs
+nothing, a bit of one that the array waits for costs its time on DDR. The fluid model is run for all layers together,
+one variant each with a little more weight in that layer, and one each with a second pass in one of its vectors.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, fields, replace
+
+import numpy as np
+
+from bitloom.allocate.latency import CyclePrices
+from bitloom.explore.layers import IntArray
+from bitloom.explore.performance import Feed, Performance, ring_feed, run_fluid
+from bitloom.explore.planned import planned_performance, planned_workload
+from bitloom.explore.schedule import Workload
+from bitloom.explore.stream import Stream, ddr_limits
+from bitloom.explore.tiles import Tiling, tiling
+from bitloom.explore.timing import DEFAULT_TIMING, Timing
+from bitloom.graph.ir import Graph
+from bitloom.program.ordering import choose_order, reorder, tied_tensors
+from bitloom.program.plan import Plan, plan
+from bitloom.quantize.qgraph import Int8Array, QConv, QuantGraph
+from bitloom.quantize.skeleton import skeleton
+from bitloom.target.arch import ArchConfig
+from bitloom.target.device import Device
+
+#: Bits by which every channel of a layer is widened for its price: small, yet far above the rounding to whole cycles.
+STEP_BITS = 0.25
+
+
+@dataclass(frozen=True, eq=False)
+class NetworkCycles:
+    """The cycle model of a network on a build as a function of its bits; what `allocate.latency` asks."""
+
+    graph: Graph
+    arch: ArchConfig
+    device: Device
+    timing: Timing = DEFAULT_TIMING
+
+    @property
+    def vector(self) -> int:
+        """Output channels that the array computes together."""
+        return self.arch.vector
+
+    def ties(self, bits: Mapping[str, Int8Array]) -> dict[str, str | None]:
+        """Layer -> class of layers whose output channels share one order; None: the order of the graph."""
+        qgraph = skeleton(self.graph, bits)
+        tied = tied_tensors(qgraph)
+        return {node.name: tied[node.output] for node in qgraph.nodes if isinstance(node, QConv)}
+
+    def run(self, bits: Mapping[str, Int8Array]) -> Performance:
+        """The model's cycles, channels in the order that the program gives them."""
+        return planned_performance(self._plan(bits)[1], self.device, self.timing)
+
+    def _plan(self, bits: Mapping[str, Int8Array]) -> tuple[QuantGraph, Plan]:
+        qgraph = skeleton(self.graph, bits)
+        ordered = reorder(qgraph, choose_order(qgraph, self.arch))
+        return ordered, plan(ordered, self.arch)
+
+    def prices(self, bits: Mapping[str, Int8Array]) -> CyclePrices:
+        """Cycles, and their change per weight bit and per vector with two passes of every layer."""
+        qgraph, planned = self._plan(bits)
+        layers, load = planned_workload(planned)
+        nodes = {node.name: node for node in qgraph.nodes if isinstance(node, QConv)}
+        names = [layer.name for layer in layers if layer.conv]
+        command_layer = np.array(load.layer_of)
+        owner = [np.flatnonzero(np.isin(load.command_of, np.flatnonzero(command_layer == i)))
+                 for i, layer in enumerate(layers) if layer.conv]  # fmt: skip
+        total = run_fluid(load, *self._variants(load, owner), self.device, self.timing).total[0]
+        if not np.isfinite(total[0]):
+            return CyclePrices(self.run(bits).cycles, {}, {}, {})  # raises: the ring is too small
+        base, wider, passes = total[0], total[1 : 1 + len(names)], total[1 + len(names) :]
+        per_bit, per_pass, wide = {}, {}, {}
+        for name, more, second in zip(names, wider, passes, strict=True):
+            node = nodes[name]
+            weights = int(np.prod(node.weight.shape[1:]))
+            added = STEP_BITS * weights * max(1, int((node.bits > 0).sum()))
+            per_bit[name] = max(0.0, float(more - base)) / added
+            per_pass[name] = abs(float(second - base))
+            lanes = np.zeros(-(-node.bits.size // self.vector) * self.vector, np.int64)
+            lanes[: node.bits.size] = node.bits
+            wide[name] = int((lanes.reshape(-1, self.vector) >= 6).any(axis=1).sum())
+        return CyclePrices(int(base), per_bit, per_pass, wide)
+
+    def _variants(self, load: Workload, owner: list[IntArray]) -> tuple[Tiling, Feed]:
+        """Variant 0: as it is; then every layer with more weight; then every layer with one pass more (or less)."""
+        arch, count = self.arch, len(owner)
+        ring = (arch.ring_words, arch.weight_ports)
+        limits = ddr_limits(self.device, arch.weight_ports, self.timing.ddr_efficiency)
+        feed = ring_feed(load, [ring], self.device, self.timing)
+        beats = np.repeat(feed.beats, 1 + 2 * count, axis=1)
+        room = np.repeat(feed.room, 1 + 2 * count, axis=1)
+        for k, vectors in enumerate(owner):
+            words = load.stream.lane_words.astype(np.float64)
+            steps = np.array([load.nests[c].steps for c in load.command_of[vectors]], np.float64)
+            used = words[vectors] > load.shape.header_words
+            words[vectors] += np.where(used, STEP_BITS * steps[:, None], 0.0)
+            stream = Stream(load.stream.channels, words, load.stream.start_share)
+            beats[:, 1 + k] = stream.beat_cycles(arch.weight_ports, *limits)
+            found = stream.room(arch.ring_words)
+            room[:, 1 + k] = feed.room[:, 0] if found is None else found
+        table = tiling(load, np.array([arch.acc_groups]), np.array([arch.drain_channels]), self.timing)
+        table = table.rows(np.zeros(1 + 2 * count, np.int64))
+        for k, vectors in enumerate(owner):
+            changed = self._second_pass(load, vectors)
+            for f in fields(Tiling):
+                getattr(table, f.name)[1 + count + k, vectors] = getattr(changed, f.name)[0, vectors]
+        return table, replace(feed, beats=beats, room=room)
+
+    def _second_pass(self, load: Workload, vectors: IntArray) -> Tiling:
+        """Tiles with a second pass in the first vector of a layer that has one (or without it, where all have two)."""
+        nests = list(load.nests)
+        for c in sorted({int(c) for c in load.command_of[vectors]}):
+            nest = nests[c]
+            one = np.flatnonzero(nest.hi == 0)
+            lo, hi = nest.lo.copy(), nest.hi.copy()
+            at = int(one[0]) if one.size else nest.hi.size - 1
+            lo[at], hi[at] = 4, 2 if one.size else 0
+            nests[c] = replace(nest, lo=lo, hi=hi)
+        changed = replace(load, nests=tuple(nests))
+        return tiling(changed, np.array([self.arch.acc_groups]), np.array([self.arch.drain_channels]), self.timing)

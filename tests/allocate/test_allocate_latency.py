@@ -1,0 +1,107 @@
+"""Bits under a cycle bound: against brute force on a model small enough, and on the accelerator's own model."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import pytest
+
+from bitloom.allocate.allocation import WIDTHS
+from bitloom.allocate.hbp import LayerCosts, allocate
+from bitloom.allocate.latency import CyclePrices, LatencyAllocator
+from bitloom.errors import BudgetError
+
+FEW = (2, 4, 6)
+
+
+@dataclass(frozen=True)
+class Toy:
+    """Two layers: the first computes, the second waits for what DDR has not brought meanwhile; passes double work."""
+
+    vector: int = 2
+    compute: int = 100
+    rate: float = 1.0
+
+    def ties(self, bits: Mapping[str, np.ndarray]) -> dict[str, str | None]:
+        return dict.fromkeys(bits)
+
+    def wide(self, bits: Mapping[str, np.ndarray]) -> dict[str, int]:
+        return {n: int((b.reshape(-1, self.vector) >= 6).any(axis=1).sum()) for n, b in bits.items()}
+
+    def cycles(self, bits: Mapping[str, np.ndarray]) -> int:
+        wide = self.wide(bits)
+        work = self.compute + 40 * wide["a"]
+        late = max(0.0, self.rate * 8 * float(bits["b"].sum()) - work)
+        return int(work + late + 40 + 10 * wide["b"])
+
+    def prices(self, bits: Mapping[str, np.ndarray]) -> CyclePrices:
+        wide, late = self.wide(bits), self.rate * 8 * float(bits["b"].sum()) > self.compute + 40 * self.wide(bits)["a"]
+        per_pass = {"a": 0.0 if late else 40.0, "b": 10.0}
+        return CyclePrices(self.cycles(bits), {"a": 0.0, "b": self.rate if late else 0.0}, per_pass, wide)
+
+
+def toy_layers(rng: np.random.Generator) -> dict[str, LayerCosts]:
+    def cost() -> np.ndarray:
+        return np.sort(rng.uniform(0, 10, (4, len(FEW))), axis=1)[:, ::-1].copy()
+
+    return {"a": LayerCosts(cost(), 8), "b": LayerCosts(cost(), 8)}
+
+
+def brute(layers: dict[str, LayerCosts], model: Toy, budget: int, limit: int) -> float:
+    best = np.inf
+    for choice in itertools.product(range(len(FEW)), repeat=8):
+        bits = {"a": np.array([FEW[c] for c in choice[:4]]), "b": np.array([FEW[c] for c in choice[4:]])}
+        if 8 * sum(int(b.sum()) for b in bits.values()) <= budget and model.cycles(bits) <= limit:
+            cost = sum(layers["a"].cost[i, c] for i, c in enumerate(choice[:4]))
+            best = min(best, cost + sum(layers["b"].cost[i, c] for i, c in enumerate(choice[4:])))
+    return best
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_near_the_optimum_of_brute_force_and_always_within_the_bound(seed: int) -> None:
+    layers, model = toy_layers(np.random.default_rng(seed)), Toy()
+    for limit in (170, 200, 240):
+        found = LatencyAllocator(layers, FEW, model).allocate(8 * 32, limit)
+        assert found.cycles == model.cycles(found.allocation.bits) <= limit
+        assert found.allocation.total_bits <= 8 * 32
+        best = brute(layers, model, 8 * 32, limit)
+        assert found.objective >= best - 1e-9
+        assert found.objective <= best * 1.25
+        assert found.free_bound <= best + 1e-9
+
+
+def test_a_bound_that_does_not_bind_changes_nothing() -> None:
+    layers = toy_layers(np.random.default_rng(3))
+    found = LatencyAllocator(layers, FEW, Toy()).allocate(8 * 32, 10_000)
+    assert found.rounds == 1
+    assert found.objective == pytest.approx(allocate(layers, FEW, 8 * 32).objective)
+
+
+def test_a_bound_that_cannot_be_met_names_the_nearest() -> None:
+    layers = toy_layers(np.random.default_rng(4))
+    with pytest.raises(BudgetError, match=r"a bound of 120 cycles cannot be met: .* nearest feasible: 140 cycles"):
+        LatencyAllocator(layers, FEW, Toy()).allocate(8 * 32, 120)
+
+
+def test_bits_that_cannot_be_met_name_the_nearest() -> None:
+    layers = toy_layers(np.random.default_rng(4))
+    with pytest.raises(BudgetError, match="a budget of 100 bits cannot be met: the smallest allocation has 128 bits"):
+        LatencyAllocator(layers, FEW, Toy()).allocate(100, 200)
+
+
+def test_a_front_starts_warm() -> None:
+    layers = toy_layers(np.random.default_rng(5))
+    shared = LatencyAllocator(layers, FEW, Toy())
+    costs = [shared.allocate(8 * 32, limit).objective for limit in (260, 230, 200, 170)]
+    assert costs == sorted(costs)
+    assert len(shared.cuts) > 1
+
+
+def test_pruned_channels_count_as_no_bits() -> None:
+    rng = np.random.default_rng(6)
+    layers = {n: LayerCosts(np.sort(rng.uniform(0, 1, (4, len(WIDTHS))))[:, ::-1].copy(), 8) for n in "ab"}
+    found = LatencyAllocator(layers, WIDTHS, Toy()).allocate(8 * 40, 160)
+    assert found.cycles <= 160
