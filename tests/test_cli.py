@@ -1,6 +1,8 @@
 import json
 
+import numpy as np
 import pytest
+from PIL import Image
 from typer.testing import CliRunner
 
 from bitloom.cli import app
@@ -67,3 +69,80 @@ def test_a_wrong_budget_is_one_line_and_exit_code_2(option, value, text, tmp_pat
     result = CliRunner().invoke(app, ["compile", "digits", "--data", str(tmp_path), option, value])
     assert result.exit_code == 2
     assert text in result.output
+
+
+MODULE = """
+import torch
+from torch import nn
+
+class Net(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.a = nn.Sequential(nn.Conv2d(3, 8, 3, 2, 1), nn.BatchNorm2d(8), nn.ReLU6())
+        self.b, self.c = nn.Conv2d(8, 8, 1), nn.Conv2d(8, 8, 3, 1, 1)
+        self.d = nn.Linear(16, 5)
+
+    def forward(self, x):
+        x = self.a(x)
+        x = torch.relu(torch.cat([self.b(x), self.c(x)], 1))
+        return self.d(x.mean((2, 3)))
+
+def net():
+    torch.manual_seed(0)
+    return Net()
+"""
+
+
+@pytest.fixture
+def own(tmp_path, monkeypatch):
+    """A folder with a user's own module and unlabelled images, made the working directory."""
+    (tmp_path / "my_net.py").write_text(MODULE)
+    (tmp_path / "images").mkdir()
+    rng = np.random.default_rng(0)
+    for i in range(24):
+        pixels = rng.integers(0, 256, (14, 20, 3), dtype=np.uint8)
+        Image.fromarray(pixels).save(tmp_path / "images" / f"{i}.png")
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+COMPILE = ["compile", "my_net:net", "--data", "images", "--shape", "3x12x12", "--arch", "tiny", "--json"]
+
+
+def test_compile_of_a_users_own_network_ends_bit_exact(own):
+    result = CliRunner().invoke(app, [*COMPILE, "--mean", "0.5", "--std", "0.25", "--budget", "3.5"])
+    assert result.exit_code == 0, result.output
+    facts = json.loads(result.stdout[result.stdout.index("{") :])
+    assert facts["simulation"]["bit_exact"] and facts["mean_bits"] <= 3.5
+    assert facts["accuracy"]["labelled"] is False and facts["accuracy"]["calibrated"] is True
+    assert (own / "out" / "report.html").is_file()
+
+
+def test_compile_says_what_it_does_not_know_about_the_images(own):
+    result = CliRunner().invoke(app, COMPILE)
+    assert result.exit_code == 2
+    assert "give --mean and --std" in result.output
+
+
+@pytest.mark.parametrize(
+    ("arguments", "text"),
+    [
+        (["--data", "nothing"], "nothing: not a folder"),
+        (["--budget", "0.0"], "budget"),
+        (["--target", "zcu999"], "unknown device"),
+        (["--arch", "huge"], "unknown architecture 'huge'"),
+        (["--weights", "none.npz"], "none.npz"),
+        (["--out", "my_net.py/out"], "cannot be written"),
+    ],
+)
+def test_compile_ends_with_one_clear_line_on_bad_input(own, arguments, text):
+    result = CliRunner().invoke(app, [*COMPILE, "--mean", "0.5", "--std", "0.25", *arguments])
+    assert result.exit_code == 2
+    lines = [line for line in result.output.splitlines() if line.startswith("bitloom: ")]
+    assert text in lines[-1]
+
+
+def test_an_empty_folder_of_images(own):
+    (own / "empty").mkdir()
+    result = CliRunner().invoke(app, [*COMPILE, "--mean", "0", "--std", "1", "--data", "empty"])
+    assert result.exit_code == 2 and "no images" in result.output

@@ -12,17 +12,18 @@ from typing import Annotated, ParamSpec, TypeVar
 import typer
 from rich.console import Console
 
-from bitloom import zoo
 from bitloom.allocate.allocation import WIDTHS, uniform
 from bitloom.allocate.budget import parse_budget
-from bitloom.data.images import Preprocess, load_images
+from bitloom.data.images import load_images
+from bitloom.data.preprocess import parse_shape, preprocess_for
 from bitloom.errors import BitloomError, BudgetError
 from bitloom.evaluate import Evaluation
 from bitloom.explore.explorer import explore, explore_all
 from bitloom.flow import CompileOptions, compile_model
 from bitloom.frontends.findings import Severity, format_findings
 from bitloom.frontends.load import check_model, load_model
-from bitloom.graph.ir import Graph, Input
+from bitloom.graph.ir import Graph
+from bitloom.graph.ir import Shape as GraphShape
 from bitloom.graph.printer import format_graph
 from bitloom.program.container import load
 from bitloom.program.disassemble import disassemble
@@ -52,6 +53,7 @@ def _clear_errors(command: Callable[P, R]) -> Callable[P, R]:
 
 Model = Annotated[str, typer.Argument(help="zoo name, ONNX file, or package.module:callable")]
 Weights = Annotated[str | None, typer.Option(help="safetensors, npz or pth file")]
+ImageShape = Annotated[str | None, typer.Option("--shape", help="image shape of a callable, as 3x224x224")]
 Target = Annotated[str, typer.Option(help="device")]
 Arch = Annotated[str | None, typer.Option(help="named build (tiny, small, mid, full); default: the device's best")]
 Json = Annotated[bool, typer.Option("--json", help="machine-readable result on stdout")]
@@ -59,9 +61,9 @@ Json = Annotated[bool, typer.Option("--json", help="machine-readable result on s
 
 @app.command("check")
 @_clear_errors
-def check_command(model: Model, weights: Weights = None) -> None:
+def check_command(model: Model, weights: Weights = None, shape: ImageShape = None) -> None:
     """Lists everything in MODEL that the accelerator cannot run, and why."""
-    findings = check_model(model, weights)
+    findings = check_model(model, weights, _shape(shape))
     typer.echo(format_findings(findings))
     if any(f.severity is Severity.UNSUPPORTED for f in findings):
         raise typer.Exit(2)
@@ -69,9 +71,9 @@ def check_command(model: Model, weights: Weights = None) -> None:
 
 @app.command("show")
 @_clear_errors
-def show_command(model: Model, weights: Weights = None) -> None:
+def show_command(model: Model, weights: Weights = None, shape: ImageShape = None) -> None:
     """Prints MODEL as Bitloom sees it: layers, shapes, weights and multiplications."""
-    typer.echo(format_graph(load_model(model, weights)))
+    typer.echo(format_graph(load_model(model, weights, _shape(shape))))
 
 
 @app.command("compile")
@@ -80,6 +82,10 @@ def compile_command(
     model: Model,
     data: Annotated[Path, typer.Option(help="folder of calibration images")],
     weights: Weights = None,
+    shape: ImageShape = None,
+    mean: Annotated[str | None, typer.Option(help="mean of pixels in [0, 1], one figure a channel")] = None,
+    std: Annotated[str | None, typer.Option(help="standard deviation, likewise")] = None,
+    resize: Annotated[int | None, typer.Option(help="shorter side before the centre crop (0: none)")] = None,
     evaluate: Annotated[Path | None, typer.Option(help="folder of images to measure on (default: --data)")] = None,
     target: Target = "xczu15eg",
     arch: Arch = None,
@@ -96,9 +102,9 @@ def compile_command(
 ) -> None:
     """Quantizes MODEL, compiles it, runs it on the simulated accelerator and writes a report."""
     device, asked = load_device(target), parse_budget(budget, latency, cycles, min_bits)
-    graph = load_model(model, weights)
+    graph = load_model(model, weights, _shape(shape))
+    preprocess = preprocess_for(model, graph, mean, std, resize)
     build = named_arch(arch) if arch is not None else _best_build(graph, device)
-    preprocess = _preprocess(model, graph)
     images = load_images(data, preprocess, calibration)
     measured = load_images(evaluate, preprocess) if evaluate else images
     evaluation = Evaluation(measured.images, measured.labels, calibrated=evaluate is None)
@@ -111,6 +117,7 @@ def compile_command(
 @_clear_errors
 def explore_command(
     models: Annotated[list[str], typer.Argument(help="one or more: zoo name, ONNX file, or package.module:callable")],
+    shape: ImageShape = None,
     target: Target = "xczu15eg",
     arch: Arch = None,
     bits: Annotated[int, typer.Option(help="uniform width that is assumed")] = 4,
@@ -122,7 +129,7 @@ def explore_command(
     device, build = load_device(target), named_arch(arch) if arch is not None else None
     if bits not in WIDTHS[1:]:
         raise BudgetError(f"bits = {bits}; legal: {', '.join(map(str, WIDTHS[1:]))}")
-    graphs = [load_model(model) for model in models]
+    graphs = [load_model(model, None, _shape(shape)) for model in models]
     found = explore_all(graphs, device, [uniform(graph, bits).bits for graph in graphs], build, front=front)
     if as_json:
         records = [one.record() for one in found]
@@ -150,11 +157,5 @@ def _best_build(graph: Graph, device: Device) -> ArchConfig:
     return best
 
 
-def _preprocess(model: str, graph: Graph) -> Preprocess:
-    op = graph.input.op
-    assert isinstance(op, Input)
-    channels, height, width = op.shape
-    if model in zoo.NAMES:
-        info = zoo.info(model)
-        return Preprocess((channels, height, width), info.mean, info.std, 256 if height == 224 else 0)
-    return Preprocess((channels, height, width), (0.5,) * channels, (0.5,) * channels)
+def _shape(text: str | None) -> GraphShape | None:
+    return None if text is None else parse_shape(text)

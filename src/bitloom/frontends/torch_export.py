@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import operator
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -67,7 +68,8 @@ def _export(module: nn.Module, shape: Shape, name: str) -> ExportedProgram:
     if not isinstance(result, Tensor):
         raise GraphError(f"model '{name}' returns a {type(result).__name__}, must return one tensor of logits")
     try:
-        with torch.no_grad():
+        with torch.no_grad(), warnings.catch_warnings():
+            warnings.simplefilter("ignore", FutureWarning)  # torch.export's own, about its internals
             program: ExportedProgram = torch.export.export(module, (image,)).run_decompositions({})
             return program
     except Exception as error:  # torch.export raises many unrelated types
