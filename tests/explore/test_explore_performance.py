@@ -111,7 +111,7 @@ def test_a_plan_costs_what_the_explorer_says(name: str, build: str) -> None:
     explored = performance(network(integer), NAMED[build], DEVICE)
     planned = planned_performance(plan(integer, NAMED[build]), DEVICE)
     assert planned.macs == explored.macs
-    assert planned.cycles == pytest.approx(explored.cycles, rel=0.01)
+    assert planned.cycles == pytest.approx(explored.cycles, rel=0.01, abs=40)
 
 
 @st.composite

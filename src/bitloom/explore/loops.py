@@ -34,7 +34,8 @@ class Nest:
     groups: groups of P positions.  steps: taps × chunks.  rounds: drain subsets over all groups, 1 or more each.
     empty: groups of which nothing is written.  out_chunks: (V,) output chunks of each vector.  lo, hi: (V,) planes of
     the low (or only) and the high pass, hi = 0 for one pass.  lane_words: (V, M) words of the stream with headers.
-    load_bytes: bytes of the input image that LOAD reads for this command, `ahead` when it began a command earlier.
+    load_bytes, load_words: of the input image that LOAD reads and writes for this command, `ahead` when it began a
+    command earlier.
     tile_groups: groups per tile where a program has fixed them, else None.
     """
 
@@ -51,6 +52,7 @@ class Nest:
     hi: IntArray
     lane_words: IntArray
     load_bytes: int
+    load_words: int = 0
     ahead: bool = False
     tile_groups: int | None = None
 
@@ -163,10 +165,10 @@ def nest(layer: Layer, shape: Shape, tap_entries: int, out_rows: int | None = No
     rows = out.height if out_rows is None else out_rows
     taps, chunks = layer.kernel[0] * layer.kernel[1], layer.input.chunks(c)
     folded = fold(layer, c, rows)
-    load_bytes = 0
+    load_bytes = load_words = 0
     if folded is not None:
         taps, chunks, grid_w = folded.taps, 1, folded.pitch
-        load_bytes = folded.words * folded.unit_bytes
+        load_bytes, load_words = folded.words * folded.unit_bytes, folded.words
     elif layer.walk:
         grid_w = 4 * phase_pixels(out.height, out.pitch, p)
     elif (out.height, out.width) == (1, 1):
@@ -174,7 +176,8 @@ def nest(layer: Layer, shape: Shape, tap_entries: int, out_rows: int | None = No
     else:
         grid_w = layer.input.pitch
     if layer.first and folded is None:
-        load_bytes = max(BEAT_BYTES, c) * input_rows(layer, shape, rows) * p
+        load_words = input_rows(layer, shape, rows) * p
+        load_bytes = c * load_words
     if taps > tap_entries:
         raise TargetError(
             f"{layer.name}: {taps} taps, but tap_entries = {tap_entries}; use a smaller kernel or a larger tap_entries"
@@ -189,11 +192,13 @@ def nest(layer: Layer, shape: Shape, tap_entries: int, out_rows: int | None = No
         one = np.zeros(1, np.int64)
         return Nest(
             layer, shape, rows, groups, taps, chunks, rounds, empty, np.full(1, chunks), one, one,
-            np.zeros((1, m), np.int64), load_bytes,
+            np.zeros((1, m), np.int64), load_bytes, load_words,
         )  # fmt: skip
     lo, hi, words = planes_and_words(layer.bits, shape, taps * chunks)
     out_chunks = np.minimum(m // c, out.chunks(c) - np.arange(lo.size) * (m // c))
-    return Nest(layer, shape, rows, groups, taps, chunks, rounds, empty, out_chunks, lo, hi, words, load_bytes)
+    return Nest(
+        layer, shape, rows, groups, taps, chunks, rounds, empty, out_chunks, lo, hi, words, load_bytes, load_words
+    )
 
 
 def planes_and_words(bits: IntArray, shape: Shape, steps: int) -> tuple[IntArray, IntArray, IntArray]:

@@ -66,18 +66,19 @@ class Performance:
     device: str
     clock_mhz: float
     layers: tuple[LayerCycles, ...]
-    frame: tuple[int, ...]  #: cycles outside all layers (begin, ports, LOAD and STORE commands, end), by cause
+    frame: dict[str, int]  #: cycles outside all layers, all of them control: begin, STORE and end, by name
     stripes: Stripes | None  #: None for a program, which has its own
 
     @property
     def causes(self) -> dict[str, int]:
         """Cycles of the whole run by cause; they add up to `cycles`."""
-        sums = np.array([layer.causes for layer in self.layers]).sum(axis=0) + np.array(self.frame)
-        return dict(zip(CAUSES, (int(x) for x in sums), strict=True))
+        sums = np.array([layer.causes for layer in self.layers]).sum(axis=0)
+        causes = dict(zip(CAUSES, (int(x) for x in sums), strict=True))
+        return causes | {"control": causes["control"] + sum(self.frame.values())}
 
     @property
     def cycles(self) -> int:
-        return sum(layer.cycles for layer in self.layers) + sum(self.frame)
+        return sum(layer.cycles for layer in self.layers) + sum(self.frame.values())
 
     @property
     def milliseconds(self) -> float:
@@ -152,16 +153,16 @@ def run_fluid(load: Workload, tiles: Tiling, feed: Feed, device: Device, timing:
     latency = timing.latency(device.clock_mhz)
     first_of = np.searchsorted(load.command_of, np.arange(len(load.nests)))
     whole = device.ddr_bytes_per_cycle(timing.ddr_efficiency)
-    dma = min(feed.port_bytes, whole / 2)  # bytes per cycle that LOAD takes of the bandwidth
-    slower = np.maximum(1.0, feed.rate / (whole - dma))[:, None]
+    dma = np.minimum(feed.port_bytes, whole / (feed.ports + 1))[:, None]  # LOAD's fair share of the bandwidth
+    slower = np.maximum(1.0, feed.rate[:, None] / (whole - dma))
     which, column = np.arange(nw)[:, None], np.arange(nk)[None, :]
     shared = feed.room.shape[1] == 1  # one ring bound for all K variants
     has_words = load.stream.lane_words[:, 0] > 0
-    begin = (1.0 + feed.ports) * timing.fetch
+    begin = timing.begin + latency + feed.ports * timing.fetch
     array = np.repeat(begin[:, None], nk, axis=1)
     arrive = array + latency  # the ports start with their commands; the last of them counts
     released = np.zeros((2, nv, nw, nk))  # begin and end of each vector's release
-    drained, before = array, np.zeros((nw, nk))  # drain so far; drain of the tile before this vector
+    drained, before = array, array  # end of the drain of the last tile so far, and of the one before it
     load_end = np.zeros((nw, nk))
     parts = np.zeros((len(load.nests), len(CAUSES)), np.int64) if trace else None
     for v in range(nv):
@@ -173,10 +174,11 @@ def run_fluid(load: Workload, tiles: Tiling, feed: Feed, device: Device, timing:
         if first_vector:
             start = timing.start(shape.pixels)
             if n.load_bytes and not n.ahead:
-                load_end = array + timing.fetch + timing.dma_start + latency + n.load_bytes / dma
+                stream = np.maximum(n.load_bytes / dma, n.load_words)  # one word a cycle at most
+                load_end = array + timing.fetch + timing.dma_start + latency + stream
                 start += timing.fetch
             array = array + start + tiles.fill[:, v]
-            drained, before = array, np.zeros((nw, nk))
+            drained, before = array, array
         work, head, tail = tiles.work[:, v], tiles.first[:, v], tiles.last[:, v]
         smooth = array + work
         fed = smooth
@@ -209,15 +211,16 @@ def run_fluid(load: Workload, tiles: Tiling, feed: Feed, device: Device, timing:
             control = (array - opened)[0, 0] - fill + (timing.drain if last_vector else 0) + over - shown
             parts[c] += np.array([issue, weights, planes, (done - ready)[0, 0] + shown, late, control], dtype=np.int64)
         array = closed
-    total = array + store_cycles(load, timing, device) + timing.fetch + timing.finish
+    total = array + sum(end_cycles(load, timing, device).values())
     return Trace(np.where(feed.fits[:, None], total, np.inf), parts)
 
 
-def store_cycles(load: Workload, timing: Timing, device: Device) -> int:
-    """Cycles of the STORE of the output, its command included."""
+def end_cycles(load: Workload, timing: Timing, device: Device) -> dict[str, int]:
+    """Cycles of the STORE command, and of the writing and its response, for which END waits."""
     beats = load.store_words * max(1, load.shape.channels // BEAT_BYTES)
     per_beat = max(1.0, BEAT_BYTES * 8 / device.ddr_port_bits)
-    return int(timing.fetch + timing.dma_start + timing.latency(device.clock_mhz) + np.ceil(beats * per_beat))
+    writing = int(np.ceil(beats * per_beat)) + timing.write_latency(device.clock_mhz)
+    return {"store": timing.fetch - 3, "end": writing + timing.stop}
 
 
 def shape_of(arch: ArchConfig) -> Shape:
@@ -259,7 +262,6 @@ def run_workload(
         causes = tuple(int(x) for x in trace.parts[mine].sum(axis=0))
         ideal, tile = sum(n.issue_cycles for n in nests), int(tiles.tile[0, np.searchsorted(load.command_of, mine[0])])
         rows.append(LayerCycles(layer.name, layer.conv, causes, ideal, layer.macs, tile, len(mine), weight, other))
-    store = store_cycles(load, timing, device)
-    control = (2 + arch.weight_ports) * timing.fetch + timing.finish
-    frame = (0, 0, 0, 0, store, control)
+    begin = timing.begin + timing.latency(device.clock_mhz) + arch.weight_ports * timing.fetch
+    frame = {"begin": begin, **end_cycles(load, timing, device)}
     return Performance(name, arch, device.name, device.clock_mhz, tuple(rows), frame, stripes)

@@ -29,7 +29,7 @@ def _layer(step: EngineStep, shape: Shape) -> Layer:
     return Layer(step.name, conv, source, out, kernel, stride, (0, 0, 0, 0), residual, bits, macs, (node.input,))
 
 
-def _nest(step: EngineStep, layer: Layer, shape: Shape, load_bytes: int, ahead: bool) -> Nest:
+def _nest(step: EngineStep, layer: Layer, shape: Shape, load: tuple[int, int], ahead: bool) -> Nest:
     grid, layout = step.grid, step.dst.layout
     if step.flat:
         rounds, empty = grid.n_groups, 0
@@ -44,7 +44,7 @@ def _nest(step: EngineStep, layer: Layer, shape: Shape, load_bytes: int, ahead: 
         lo, hi, words = planes_and_words(layer.bits, shape, taps * chunks)
         out_chunks = np.minimum(m // c, step.out_chunks - np.arange(lo.size) * (m // c))
     return Nest(
-        layer, shape, step.n_rows, grid.n_groups, taps, chunks, rounds, empty, out_chunks, lo, hi, words, load_bytes,
+        layer, shape, step.n_rows, grid.n_groups, taps, chunks, rounds, empty, out_chunks, lo, hi, words, *load,
         ahead, grid.tile_groups if layer.conv else None,
     )  # fmt: skip
 
@@ -55,19 +55,22 @@ def planned_workload(plan: Plan) -> tuple[tuple[Layer, ...], Workload]:
     layers: dict[str, Layer] = {}
     nests: list[Nest] = []
     order: list[int] = []
-    pending, ahead, words = 0, False, 0
+    pending, ahead, words = (0, 0), False, 0
     image: str | None = None
     for step in plan.steps:
         if isinstance(step, LoadStep):
-            pending += step.beats * step.chunks * BEAT_BYTES
+            pending = (
+                pending[0] + step.beats * step.chunks * BEAT_BYTES,
+                pending[1] + step.words * step.chunks,
+            )
             ahead, image = bool(nests), step.placement.tensor if step.placement is not None else None
         elif isinstance(step, StoreStep):
             words += step.words * sum(-(-s // shape.channels) for s in step.placement.segments)
         else:
             layer = _layer(step, shape)
-            loaded = pending > 0 and (step.fold is not None or step.node.input == image)
-            nests.append(_nest(step, layer, shape, pending if loaded else 0, ahead))
-            pending = 0 if loaded else pending
+            loaded = pending[0] > 0 and (step.fold is not None or step.node.input == image)
+            nests.append(_nest(step, layer, shape, pending if loaded else (0, 0), ahead))
+            pending = (0, 0) if loaded else pending
             known = layers.get(step.name, layer)
             layers[step.name] = known if known.macs > layer.macs else layer
             order.append(list(layers).index(step.name))

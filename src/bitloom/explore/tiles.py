@@ -16,6 +16,7 @@ from bitloom.explore.schedule import Workload
 from bitloom.explore.timing import Timing
 
 MAX_GROUPS = 64
+POOL_CREDITS = 4  #: results of a pool that may wait for the drain
 FloatArray = npt.NDArray[np.float64]
 
 
@@ -49,19 +50,23 @@ class Tiling:
 def overlap(
     tiles: Tiling, v: int, ready: FloatArray, drained: FloatArray, before: FloatArray
 ) -> tuple[FloatArray, FloatArray, FloatArray]:
-    """One vector of array and drain: (end of its steps, end of its drain, drain of its last tile).
+    """One vector of array and drain: (end of its steps, end of its drain, end of the drain of its last tile but one).
 
-    ready: when its steps would end without waiting for the drain.  drained: end of the drain so far.  before: drain of
-    the tile before. The drain's chain starts behind the first tile; the array may be two tiles ahead of it.
+    ready: when its steps would end without waiting for the drain.  drained, before: end of the drain of the last tile
+    so far, and of the one before it, whose accumulators the next tile takes. The drain's chain starts behind the first
+    tile; the array may be two tiles ahead of it.
     """
     work, head, tail = tiles.work[:, v], tiles.first[:, v], tiles.last[:, v]
+    several = tiles.tiles[:, v] > 1
     chain = np.maximum(drained, ready - work + head + tiles.lag_first[:, v]) + tiles.drain[:, v]
-    done = np.maximum(ready, drained - before + work)
+    done = np.maximum(ready, before + work)
     behind = chain - tiles.drain_last[:, v] - tiles.drain_first[:, v] + tail
-    several = np.maximum(done, np.maximum(behind, drained + work - head))
-    done = np.where(tiles.tiles[:, v] > 1, several, done)
+    late = np.maximum(done, np.maximum(behind, drained + work - head))
+    done = np.where(several, late, done)
+    inner = done - tail + tiles.lag_first[:, v] + tiles.drain_first[:, v]
+    before = np.where(several, np.maximum(chain - tiles.drain_last[:, v], inner), drained)
     drained = np.maximum(chain, done + tiles.lag_last[:, v] + tiles.drain_last[:, v])
-    return done, drained, np.broadcast_to(tiles.drain_last[:, v], done.shape)
+    return done, drained, before
 
 
 def _step_cycles(nest: Nest, lo: IntArray, hi: IntArray, groups: IntArray) -> IntArray:
@@ -86,12 +91,15 @@ def _drain_cycles(nest: Nest, slices: IntArray, chunks: IntArray) -> IntArray:
 
 
 def _pool(n: Nest, slices: IntArray, timing: Timing) -> Tiling:
-    """A pool is one vector whose tiles are the groups of its chunks. slices: (K, 1)."""
-    work = np.full(slices.shape, n.groups * n.steps, np.int64)
-    one, jobs = np.full(slices.shape, n.taps, np.int64), np.full(slices.shape, n.groups * n.chunks, np.int64)
+    """A pool is one vector of one tile; its drain begins behind the first group. slices: (K, 1)."""
+    jobs = np.full(slices.shape, n.groups * n.chunks, np.int64)
+    work = np.maximum(jobs * n.taps, jobs * timing.pool_turn // POOL_CREDITS)
     drain = _drain_cycles(n, slices, np.asarray(n.chunks))
-    each, lag = -(-drain // jobs), np.full(slices.shape, timing.read + 3, np.int64)
-    return Tiling(np.ones_like(work), work, one, one, drain, each, each, jobs, lag, lag, np.zeros_like(work))
+    lag = np.full(slices.shape, timing.read + 3, np.int64)
+    return Tiling(
+        np.ones_like(work), work, work, work, drain, drain, -(-drain // jobs), np.ones_like(work), lag + n.taps - work,
+        lag, np.zeros_like(work),
+    )  # fmt: skip
 
 
 def _conv(n: Nest, tile: IntArray, slices: IntArray, timing: Timing) -> Tiling:
@@ -122,7 +130,7 @@ def _conv(n: Nest, tile: IntArray, slices: IntArray, timing: Timing) -> Tiling:
 def _alone(tiles: Tiling) -> FloatArray:
     """(K,) cycles of a command whose weights and inputs are all there: what the tile choice minimises."""
     done = np.asarray(tiles.fill[:, 0], dtype=np.float64)
-    drained, before = done, np.zeros_like(done)
+    drained, before = done, done
     for v in range(tiles.work.shape[1]):
         done, drained, before = overlap(tiles, v, done + tiles.work[:, v], drained, before)
     return np.maximum(done, drained)

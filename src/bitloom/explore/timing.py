@@ -8,16 +8,18 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Timing:
-    """Cycles unless said otherwise. Read off the RTL named, before any comparison with a simulation.
+    """Cycles unless said otherwise. Read off the RTL named; `drain` and `pool_turn` were corrected by simulation.
 
     launch: Next, Fetch, Launch, start register, Prime (bl_sequencer, bl_issue), besides P + 1 of bl_coords.
     fetch: a command without an engine in a row of such: six beats, check and hold (bl_cmd_fetch); the taps of the
     command behind a running one are fetched meanwhile.
     learn: from the last header word to the first plane: lane read, plane counts, their maxima (bl_weight_engine).
     read: bl_reader.  accumulate: bl_mac_array without its tree, bl_accum, job queue.
-    drain: from the last drained group to the written code (bl_drain, RequantLatency = 8).  finish: flush state, END.
-    ddr_efficiency: delivered share of the peak (refresh, turnarounds).  ddr_latency_ns: first beat of a read.
-    dma_start: LOAD or STORE command to its first request.
+    drain: from the last drained group to the written code, as far as the next command waits for it (bl_drain).
+    pool_turn: from a pool's group to the use of its result, four of which may be under way (bl_pool_issue).
+    begin: from the start register to the first request (bl_sequencer).  stop: END and the last response's way.
+    ddr_efficiency: delivered share of the peak (refresh, turnarounds).  ddr_latency_ns: first beat of a read;
+    ddr_write_latency_ns: response of a write.  dma_start: LOAD or STORE command to its first request.
     """
 
     launch: int = 6
@@ -25,10 +27,13 @@ class Timing:
     learn: int = 8
     read: int = 4
     accumulate: int = 10
-    drain: int = 13
-    finish: int = 4
+    drain: int = 9
+    pool_turn: int = 9
+    begin: int = 13
+    stop: int = 16
     ddr_efficiency: float = 0.85
     ddr_latency_ns: float = 150.0
+    ddr_write_latency_ns: float = 100.0
     dma_start: int = 8
 
     def start(self, pixels: int) -> int:
@@ -43,6 +48,10 @@ class Timing:
         """Cycles from a DDR request to its first beat."""
         return math.ceil(self.ddr_latency_ns * clock_mhz / 1e3)
 
+    def write_latency(self, clock_mhz: float) -> int:
+        """Cycles from the last beat of a write to its response."""
+        return math.ceil(self.ddr_write_latency_ns * clock_mhz / 1e3)
 
-#: The uncalibrated model.
+
+#: The model's constants.
 DEFAULT_TIMING = Timing()
