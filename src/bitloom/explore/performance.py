@@ -109,8 +109,9 @@ class Trace:
 
 @dataclass(frozen=True, eq=False)
 class Feed:
-    """Weights in W×K variants; axes of length 1 stand for all. beats, room: (W|1, K|1, V) cycles on DDR and ring bound
-    of each vector.  fits: (W,).  ports: (W,) weight ports.  rate: (W,) bytes per cycle that they can draw."""
+    """Weights in W×K variants; axes of length 1 stand for all. beats, room: (Q, W|1, K|1, V) cycles on DDR and ring
+    bound of each vector for Q equal shares of the lanes (a port is one or several).  fits: (W,).  ports: (W,) weight
+    ports.  rate: (W,) bytes per cycle that they can draw."""
 
     beats: FloatArray
     room: FloatArray
@@ -122,14 +123,20 @@ class Feed:
 
 def ring_feed(load: Workload, rings: Sequence[tuple[int, int]], device: Device, timing: Timing) -> Feed:
     """The stream of `load` for W pairs (ring_words, ports)."""
+    shares = max(ports for _, ports in rings)
     limits = [ddr_limits(device, ports, timing.ddr_efficiency) for _, ports in rings]
-    beats = np.array([load.stream.beat_cycles(p, *limit) for (_, p), limit in zip(rings, limits, strict=True)])
-    rooms = {words: load.stream.room(words) for words in {r for r, _ in rings}}
-    nothing = np.zeros(load.command_of.size)
-    room = np.array([nothing if (found := rooms[r]) is None else found for r, _ in rings])
-    fits = np.array([rooms[r] is not None for r, _ in rings])
+    by_ports = {p: load.stream.beat_cycles(p, *limit) for (_, p), limit in zip(rings, limits, strict=True)}
+    rooms = {ring: load.stream.room(*ring) for ring in set(rings)}
+    nothing = np.zeros((1, load.command_of.size))
+
+    def spread(part: FloatArray) -> FloatArray:
+        return np.repeat(part, shares // len(part), axis=0)
+
+    beats = np.stack([spread(by_ports[p]) for _, p in rings], axis=1)
+    room = np.stack([spread(nothing if (found := rooms[ring]) is None else found) for ring in rings], axis=1)
+    fits = np.array([rooms[ring] is not None for ring in rings])
     ports, rate = np.array([float(p) for _, p in rings]), np.array([r for r, _ in limits])
-    return Feed(beats[:, None, :], room[:, None, :], fits, ports, rate, limits[0][1])
+    return Feed(beats[:, :, None, :], room[:, :, None, :], fits, ports, rate, limits[0][1])
 
 
 def simulate(
@@ -156,11 +163,11 @@ def run_fluid(load: Workload, tiles: Tiling, feed: Feed, device: Device, timing:
     dma = np.minimum(feed.port_bytes, whole / (feed.ports + 1))[:, None]  # LOAD's fair share of the bandwidth
     slower = np.maximum(1.0, feed.rate[:, None] / (whole - dma))
     which, column = np.arange(nw)[:, None], np.arange(nk)[None, :]
-    shared = feed.room.shape[1] == 1  # one ring bound for all K variants
+    shared = feed.room.shape[2] == 1  # one ring bound for all K variants
     has_words = load.stream.lane_words[:, 0] > 0
     begin = timing.begin + latency + feed.ports * timing.fetch
     array = np.repeat(begin[:, None], nk, axis=1)
-    arrive = array + latency  # the ports start with their commands; the last of them counts
+    arrive = np.repeat((array + latency)[None], len(feed.beats), axis=0)  # the ports start with their commands
     released = np.zeros((2, nv, nw, nk))  # begin and end of each vector's release
     drained, before = array, array  # end of the drain of the last tile so far, and of the one before it
     load_end = np.zeros((nw, nk))
@@ -183,17 +190,17 @@ def run_fluid(load: Workload, tiles: Tiling, feed: Feed, device: Device, timing:
         smooth = array + work
         fed = smooth
         if has_words[v]:
-            at = feed.room[:, :, v]
+            at = feed.room[..., v]
             u = np.clip(at.astype(np.int64), 0, nv - 1)
-            index = (u[:, 0], which[:, 0]) if shared else (u, which, column)
+            index = (u[:, :, 0], which[:, 0]) if shared else (u, which, column)
             start_of, end_of = released[0][index], released[1][index]
             free = start_of + (at - u) * (end_of - start_of)
             speed = np.where(arrive < load_end, slower, 1.0)
             came = arrive
-            arrive = np.maximum(arrive + feed.beats[:, :, v] * speed, np.where(at > 0, free, 0.0))
+            arrive = np.maximum(arrive + feed.beats[..., v] * speed, np.where(at > 0, free, 0.0))
             step = n.groups if n.steps == 1 else head / n.steps
-            here = came + (arrive - came) * load.stream.start_share[v]
-            fed = np.maximum(smooth, np.ceil(np.maximum(here + work, arrive + step + (work - head))))
+            here = (came + (arrive - came) * load.stream.start_share[v]).max(axis=0)
+            fed = np.maximum(smooth, np.ceil(np.maximum(here + work, arrive.max(axis=0) + step + (work - head))))
         ready = fed
         if n.load_bytes and first_vector:
             ready = np.maximum(fed, np.ceil(load_end) + tail)

@@ -92,17 +92,17 @@ class NetworkCycles:
         ring = (arch.ring_words, arch.weight_ports)
         limits = ddr_limits(self.device, arch.weight_ports, self.timing.ddr_efficiency)
         feed = ring_feed(load, [ring], self.device, self.timing)
-        beats = np.repeat(feed.beats, 1 + 2 * count, axis=1)
-        room = np.repeat(feed.room, 1 + 2 * count, axis=1)
+        beats = np.repeat(feed.beats, 1 + 2 * count, axis=2)
+        room = np.repeat(feed.room, 1 + 2 * count, axis=2)
         for k, vectors in enumerate(owner):
             words = load.stream.lane_words.astype(np.float64)
             steps = np.array([load.nests[c].steps for c in load.command_of[vectors]], np.float64)
             used = words[vectors] > load.shape.header_words
             words[vectors] += np.where(used, STEP_BITS * steps[:, None], 0.0)
             stream = Stream(load.stream.channels, words, load.stream.start_share)
-            beats[:, 1 + k] = stream.beat_cycles(arch.weight_ports, *limits)
-            found = stream.room(arch.ring_words)
-            room[:, 1 + k] = feed.room[:, 0] if found is None else found
+            beats[:, 0, 1 + k] = stream.beat_cycles(arch.weight_ports, *limits)
+            found = stream.room(arch.ring_words, arch.weight_ports)
+            room[:, 0, 1 + k] = feed.room[:, 0, 0] if found is None else found
         table = tiling(load, np.array([arch.acc_groups]), np.array([arch.drain_channels]), self.timing)
         table = table.rows(np.zeros(1 + 2 * count, np.int64))
         for k, vectors in enumerate(owner):

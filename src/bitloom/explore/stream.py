@@ -30,18 +30,12 @@ class Stream:
     lane_words: IntArray | FloatArray
     start_share: FloatArray
 
-    @property
-    def data_beats(self) -> FloatArray:
-        """(V,) beats of 16 bytes, without tags."""
-        return np.asarray(self.lane_words.sum(axis=1) * self.channels / 128.0, dtype=np.float64)
-
     def beat_cycles(self, ports: int, bytes_per_cycle: float, port_bytes: float) -> FloatArray:
-        """(V,) cycles that DDR takes for each vector: the shared bandwidth or the busiest port, tags included."""
+        """(ports, V) cycles that DDR takes for each vector's part of a port, tags included; ports share alike."""
         v, m = self.lane_words.shape
-        tags = tag_overhead(m // ports)
-        busiest = self.lane_words.reshape(v, ports, m // ports).sum(axis=2).max(axis=1) * (self.channels / 128.0)
-        shared = self.data_beats * (BEAT_BYTES / bytes_per_cycle)
-        return np.asarray(np.maximum(shared, busiest / min(1.0, port_bytes / BEAT_BYTES)) * tags, dtype=np.float64)
+        beats = self.lane_words.reshape(v, ports, m // ports).sum(axis=2).T * (self.channels / 128.0)
+        rate = min(port_bytes, bytes_per_cycle / ports)
+        return np.asarray(beats * (BEAT_BYTES / rate) * tag_overhead(m // ports), dtype=np.float64)
 
     def total_bytes(self, ports: int) -> int:
         """Bytes that the ports read in all, tags included."""
@@ -51,8 +45,9 @@ class Stream:
         tags = np.ceil(beats * (tag_overhead(self.lane_words.shape[1] // ports) - 1.0))
         return int((beats + tags).sum()) * BEAT_BYTES
 
-    def room(self, ring_words: int) -> FloatArray | None:
-        """(V,) stream position (in vectors) that must have been released before the whole vector v fits; <= 0: none.
+    def room(self, ring_words: int, ports: int) -> FloatArray | None:
+        """(ports, V) stream position (in vectors) that must have been released before a port's part of the whole
+        vector v fits; <= 0: none.
 
         None when a vector does not fit the ring at all: its words and two beats (docs/spec/streams.md).
         """
@@ -63,12 +58,14 @@ class Stream:
         total = np.zeros((v + 1, m), self.lane_words.dtype)
         np.cumsum(self.lane_words, axis=0, out=total[1:])
         target = total[1:] - usable
-        position = np.zeros(v)
+        position = np.zeros((ports, v))
+        vectors = np.arange(v + 1, dtype=np.float64)
         for lane in range(m):
             if target[-1, lane] <= 0:
                 continue
-            at = np.interp(target[:, lane], total[:, lane], np.arange(v + 1, dtype=np.float64), left=0.0)
-            np.maximum(position, at, out=position)
+            at = np.interp(target[:, lane], total[:, lane], vectors, left=0.0)
+            mine = position[lane * ports // m]
+            np.maximum(mine, at, out=mine)
         return position
 
 
