@@ -35,7 +35,7 @@ class Nest:
     empty: groups of which nothing is written.  out_chunks: (V,) output chunks of each vector.  lo, hi: (V,) planes of
     the low (or only) and the high pass, hi = 0 for one pass.  lane_words: (V, M) words of the stream with headers.
     load_bytes, load_words: of the input image that LOAD reads and writes for this command, `ahead` when it began a
-    command earlier.
+    command earlier; load_first: words that must be there before the command's first tile begins.
     tile_groups: groups per tile where a program has fixed them, else None.
     """
 
@@ -53,6 +53,7 @@ class Nest:
     lane_words: IntArray
     load_bytes: int
     load_words: int = 0
+    load_first: int = 0
     ahead: bool = False
     tile_groups: int | None = None
 
@@ -192,13 +193,21 @@ def nest(layer: Layer, shape: Shape, tap_entries: int, out_rows: int | None = No
         one = np.zeros(1, np.int64)
         return Nest(
             layer, shape, rows, groups, taps, chunks, rounds, empty, np.full(1, chunks), one, one,
-            np.zeros((1, m), np.int64), load_bytes, load_words,
+            np.zeros((1, m), np.int64), load_bytes, load_words, load_words,
         )  # fmt: skip
     lo, hi, words = planes_and_words(layer.bits, shape, taps * chunks)
     out_chunks = np.minimum(m // c, out.chunks(c) - np.arange(lo.size) * (m // c))
     return Nest(
-        layer, shape, rows, groups, taps, chunks, rounds, empty, out_chunks, lo, hi, words, load_bytes, load_words
-    )
+        layer, shape, rows, groups, taps, chunks, rounds, empty, out_chunks, lo, hi, words, load_bytes, load_words,
+        _first_words(layer, folded, load_words, p),
+    )  # fmt: skip
+
+
+def _first_words(layer: Layer, folded: Fold | None, load_words: int, pixels: int) -> int:
+    """Words of the image that a first tile of eight groups needs."""
+    if folded is None:
+        return load_words
+    return min(load_words, (-(-layer.kernel[0] // layer.stride[0]) - 1) * folded.pitch + 8 * pixels)
 
 
 def planes_and_words(bits: IntArray, shape: Shape, steps: int) -> tuple[IntArray, IntArray, IntArray]:

@@ -170,7 +170,7 @@ def run_fluid(load: Workload, tiles: Tiling, feed: Feed, device: Device, timing:
     arrive = np.repeat((array + latency)[None], len(feed.beats), axis=0)  # the ports start with their commands
     released = np.zeros((2, nv, nw, nk))  # begin and end of each vector's release
     drained, before = array, array  # end of the drain of the last tile so far, and of the one before it
-    load_end = np.zeros((nw, nk))
+    load_end = load_first = np.zeros((nw, nk))
     parts = np.zeros((len(load.nests), len(CAUSES)), np.int64) if trace else None
     for v in range(nv):
         c = int(load.command_of[v])
@@ -182,7 +182,9 @@ def run_fluid(load: Workload, tiles: Tiling, feed: Feed, device: Device, timing:
             start = timing.start(shape.pixels)
             if n.load_bytes and not n.ahead:
                 stream = np.maximum(n.load_bytes / dma, n.load_words)  # one word a cycle at most
-                load_end = array + timing.fetch + timing.dma_start + latency + stream
+                load_begin = array + timing.fetch + timing.dma_start + latency
+                load_end = load_begin + stream + timing.dma_stop
+                load_first = load_begin + stream * (n.load_first / n.load_words)
                 start += timing.fetch
             array = array + start + tiles.fill[:, v]
             drained, before = array, array
@@ -204,6 +206,7 @@ def run_fluid(load: Workload, tiles: Tiling, feed: Feed, device: Device, timing:
         ready = fed
         if n.load_bytes and first_vector:
             ready = np.maximum(fed, np.ceil(load_end) + tail)
+            ready = ready if n.ahead else np.maximum(ready, np.ceil(load_first) + work)
         done, drained, before = overlap(tiles, v, ready, drained, before)
         released[1, v] = done
         released[0, v] = np.where(tiles.tiles[:, v] > 1, done - tail, np.minimum(array, done))

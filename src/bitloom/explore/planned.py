@@ -29,7 +29,7 @@ def _layer(step: EngineStep, shape: Shape) -> Layer:
     return Layer(step.name, conv, source, out, kernel, stride, (0, 0, 0, 0), residual, bits, macs, (node.input,))
 
 
-def _nest(step: EngineStep, layer: Layer, shape: Shape, load: tuple[int, int], ahead: bool) -> Nest:
+def _nest(step: EngineStep, layer: Layer, shape: Shape, load: tuple[int, int, int], ahead: bool) -> Nest:
     grid, layout = step.grid, step.dst.layout
     if step.flat:
         rounds, empty = grid.n_groups, 0
@@ -69,7 +69,8 @@ def planned_workload(plan: Plan) -> tuple[tuple[Layer, ...], Workload]:
         else:
             layer = _layer(step, shape)
             loaded = pending[0] > 0 and (step.fold is not None or step.node.input == image)
-            nests.append(_nest(step, layer, shape, pending if loaded else (0, 0), ahead))
+            first = step.load_first if step.load_first else pending[1]
+            nests.append(_nest(step, layer, shape, (*pending, first) if loaded else (0, 0, 0), ahead))
             pending = (0, 0) if loaded else pending
             known = layers.get(step.name, layer)
             layers[step.name] = known if known.macs > layer.macs else layer

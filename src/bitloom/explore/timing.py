@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Timing:
-    """Cycles unless said otherwise. Read off the RTL named; `drain` and `pool_turn` were corrected by simulation.
+    """Cycles unless said otherwise. Read off the RTL named; `drain`, `pool_turn` and `dma_stop` by simulation.
 
     launch: Next, Fetch, Launch, start register, Prime (bl_sequencer, bl_issue), besides P + 1 of bl_coords.
     fetch: a command without an engine in a row of such: six beats, check and hold (bl_cmd_fetch); the taps of the
@@ -19,7 +19,8 @@ class Timing:
     pool_turn: from a pool's group to the use of its result, four of which may be under way (bl_pool_issue).
     begin: from the start register to the first request (bl_sequencer).  stop: END and the last response's way.
     ddr_efficiency: delivered share of the peak (refresh, turnarounds).  ddr_latency_ns: first beat of a read;
-    ddr_write_latency_ns: response of a write.  dma_start: LOAD or STORE command to its first request.
+    ddr_write_latency_ns: response of a write.  dma_start: LOAD or STORE command to its first request; dma_stop: last
+    word of LOAD to the step that waits for it.
     """
 
     launch: int = 6
@@ -35,6 +36,7 @@ class Timing:
     ddr_latency_ns: float = 150.0
     ddr_write_latency_ns: float = 100.0
     dma_start: int = 8
+    dma_stop: int = 20
 
     def start(self, pixels: int) -> int:
         """Control cycles in front of a CONV or POOL command."""

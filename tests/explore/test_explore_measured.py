@@ -1,0 +1,89 @@
+"""The cycle model against the RTL: layer by layer, on random networks and on one with residuals."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from explore_networks import Builder, tiny
+from measured import Measured, measure, measure_graph
+
+import random_networks
+from bitloom.allocate.allocation import uniform
+from bitloom.errors import BitloomError
+from bitloom.explore.performance import CAUSES
+from bitloom.explore.timing import DEFAULT_TIMING
+from bitloom.graph.ir import Graph
+from bitloom.simulate.job import DdrTiming
+from bitloom.target.arch import named_arch
+from bitloom.target.device import load_device
+
+DEVICE = load_device("xczu15eg")
+SMALL = named_arch("small")
+
+
+def mixed(graph: Graph, seed: int) -> dict[str, np.ndarray]:
+    rng = np.random.default_rng(seed)
+    widths = [0, 2, 3, 4, 5, 6, 8]
+    return {k: rng.choice(widths, b.size).astype(np.int8) for k, b in uniform(graph, 4).bits.items()}
+
+
+def residual_chain() -> Graph:
+    """Layers of some thousand cycles each: 3×3 with residual, stride 2, 1×1, pools."""
+    b = Builder("chain", (3, 32, 32))
+    x = b.conv("x", 3, 32, 3)
+    x = b.conv(b.conv(x, 32, 32, 3), 32, 48, 3, 2)
+    x = b.conv(b.conv(x, 48, 64, 1), 64, 40, 3)
+    return b.graph(b.conv(x, 40, 32, 3, 2))
+
+
+def assert_close(found: Measured) -> None:
+    """1 % of the network, 3 % of every layer long enough that a dozen cycles do not decide."""
+    assert found.model.cycles == pytest.approx(found.cycles, rel=0.01, abs=25)
+    layer, off = found.worst(least=600)
+    assert abs(off) <= 0.03, f"{layer}: {100 * off:+.1f} %"
+    for one in found.model.layers:
+        if one.conv:
+            assert one.causes[0] == found.layers[one.name]["compute"]
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_a_chain_of_layers(seed: int) -> None:
+    assert_close(measure(residual_chain(), mixed(residual_chain(), seed), SMALL, DEVICE, seed))
+
+
+def test_a_network_with_residuals() -> None:
+    assert_close(measure(tiny(), mixed(tiny(), 1), SMALL, DEVICE))
+
+
+@pytest.mark.parametrize("part", range(4))
+def test_random_networks(part: int) -> None:
+    done, total, modelled = 0, 0, 0
+    for seed in range(100 * part, 100 * part + 60):
+        rng = np.random.default_rng(seed)
+        try:
+            found = measure_graph(random_networks.random_network(rng, 4), SMALL, DEVICE, seed)
+        except BitloomError:
+            continue  # too large for this build
+        total, modelled = total + found.cycles, modelled + found.model.cycles
+        assert found.model.cycles == pytest.approx(found.cycles, rel=0.02, abs=80), f"seed {seed}"
+        layer, off = found.worst(least=800)
+        assert abs(off) <= 0.03, f"seed {seed}, {layer}: {100 * off:+.1f} %"
+        done += 1
+        if done == 6:
+            break
+    assert done == 6
+    assert modelled == pytest.approx(total, rel=0.01)
+
+
+def test_the_causes_have_the_names_of_the_counters() -> None:
+    found = measure(tiny(), mixed(tiny(), 2), SMALL, DEVICE)
+    assert all(tuple(row) == CAUSES for row in found.layers.values())
+
+
+def test_both_memories_have_the_same_figures() -> None:
+    """The simulator's DDR and the model's: rate, latencies."""
+    ddr = DdrTiming()
+    assert ddr.efficiency == DEFAULT_TIMING.ddr_efficiency
+    assert ddr.read_latency_ns == DEFAULT_TIMING.ddr_latency_ns
+    assert ddr.write_latency_ns == DEFAULT_TIMING.ddr_write_latency_ns
+    assert ddr.peak_gb_s == DEVICE.ddr_gb_per_s and ddr.clock_mhz == DEVICE.clock_mhz
