@@ -4,7 +4,7 @@ PY := .venv/bin/python
 RUN := $(PY) -m
 export OMP_NUM_THREADS ?= 2
 
-.PHONY: setup demo test lint types check bench bench-resnet18 bench-resnet20 bench-solver bench-resources generate clean
+.PHONY: setup demo test lint types check bench bench-resnet18 bench-resnet20 bench-solver bench-resources bench-explore bench-hardware-aware generate clean
 
 setup: .venv/.done
 
@@ -32,7 +32,7 @@ check: test
 generate: setup
 	$(PY) -m bitloom.program.generate
 
-bench: bench-resnet18 bench-resnet20 bench-solver bench-resources
+bench: bench-resnet18 bench-resnet20 bench-solver bench-resources bench-explore bench-hardware-aware
 
 bench-resnet18: setup
 	$(PY) benchmarks/bench_resnet18.py
@@ -45,6 +45,12 @@ bench-solver: setup
 
 bench-resources: setup
 	$(PY) benchmarks/bench_resources.py
+
+bench-explore: setup
+	$(PY) benchmarks/bench_explore.py
+
+bench-hardware-aware: setup
+	$(PY) benchmarks/bench_hardware_aware.py --measure 600
 
 clean:
 	rm -rf build out .pytest_cache .mypy_cache .ruff_cache

@@ -10,10 +10,14 @@ from explore_networks import resnet, tiny
 
 from bitloom.allocate.allocation import uniform
 from bitloom.errors import BudgetError, TargetError
+from bitloom.explore import explorer
 from bitloom.explore.energy import ENERGY
 from bitloom.explore.explorer import Exploration, explore
 from bitloom.explore.space import Space
-from bitloom.target.arch import NAMED
+from bitloom.program.plan import plan
+from bitloom.quantize.qgraph import QuantGraph
+from bitloom.quantize.skeleton import skeleton
+from bitloom.target.arch import NAMED, ArchConfig
 
 SPACE = Space(pixels=(2, 4), channels=(8,), vectors=(8, 16), ring_words=(512,), act_rows=(1024,), least_dsp=0.1)
 
@@ -60,3 +64,18 @@ def test_unknown_device_and_foreign_bits() -> None:
         explore(tiny(), "zcu999", uniform(tiny(), 4).bits)
     with pytest.raises(BudgetError):
         explore(tiny(), "xc7z020", {"conv1": np.full(8, 4, np.int8)}, space=SPACE)
+
+
+def test_the_chosen_build_holds_a_program(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where no memory plan fits the best build, the next best is taken."""
+    first = explore(tiny(), "xc7z020", uniform(tiny(), 4).bits, space=SPACE).arch
+    asked: list[ArchConfig] = []
+
+    def refuse_first(qgraph: QuantGraph, arch: ArchConfig) -> bool:
+        asked.append(arch)
+        return arch != first
+
+    monkeypatch.setattr(explorer, "_plannable", refuse_first)
+    second = explore(tiny(), "xc7z020", uniform(tiny(), 4).bits, space=SPACE).arch
+    assert asked == [first, second]
+    plan(skeleton(tiny(), uniform(tiny(), 4).bits), second)

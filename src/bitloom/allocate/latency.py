@@ -12,7 +12,7 @@ solve (a relaxation, whose bound is kept), then decided per vector at the multip
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -143,6 +143,17 @@ class LatencyAllocator:
         allocation = BitAllocation(self._bits(choice), self.inputs)
         seconds = time.perf_counter() - start
         return LatencySolution(allocation, objective, bound, gap, free.bound, seconds, cycles, limit, rounds)
+
+    def front(self, budgets: Sequence[int], limits: Sequence[int]) -> list[LatencySolution]:
+        """Allocations for every pair of a bit budget and a cycle limit that can be met, limits from the loosest on."""
+        found = []
+        for budget in budgets:
+            for limit in sorted(limits, reverse=True):
+                try:
+                    found.append(self.allocate(budget, limit))
+                except BudgetError:
+                    break
+        return found
 
     def _objective(self, choice: IntArray) -> float:
         return float(self.cost[np.arange(len(choice)), choice].sum())

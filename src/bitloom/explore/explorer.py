@@ -6,16 +6,19 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from bitloom.errors import ProgramError
 from bitloom.explore.energy import ENERGY, Energy, estimate_energy
 from bitloom.explore.layers import Network, network
-from bitloom.explore.performance import CAUSES, Performance, performance
+from bitloom.explore.loops import Shape
+from bitloom.explore.performance import CAUSES, Performance, performance, shape_of
 from bitloom.explore.resources import Margins, Resources, excess, resources
 from bitloom.explore.roofline import Roofline, roofline
 from bitloom.explore.search import Point, SearchResult, floor_cycles, search
 from bitloom.explore.space import Space
 from bitloom.explore.timing import DEFAULT_TIMING, Timing
 from bitloom.graph.ir import Graph
-from bitloom.quantize.qgraph import Int8Array
+from bitloom.program.plan import plan
+from bitloom.quantize.qgraph import Int8Array, QuantGraph
 from bitloom.quantize.skeleton import skeleton
 from bitloom.target.arch import ArchConfig
 from bitloom.target.device import Device, load_device
@@ -102,6 +105,15 @@ def _search_record(found: SearchResult) -> dict[str, Any]:
     }
 
 
+def _plannable(qgraph: QuantGraph, arch: ArchConfig) -> bool:
+    """Whether the memory plan of a program fits: the search counts live rows, a plan has to place them."""
+    try:
+        plan(qgraph, arch)
+    except ProgramError:
+        return False
+    return True
+
+
 def explore_all(
     graphs: Sequence[Graph],
     device: Device | str,
@@ -113,18 +125,23 @@ def explore_all(
     front: bool = True,
 ) -> tuple[Exploration, ...]:
     """Models every graph with its `bits` (layer -> (Cout,) widths) on `device`: on `arch`, or on the one architecture
-    of `space` that is best for all of them together.
+    of `space` that is best for all of them together and whose memory holds a program of each.
 
     Raises TargetError for an unknown device and where nothing fits, BudgetError for bits that do not match the layers,
     UnsupportedLayerError for a layer without a loop nest.
     """
     target = load_device(device) if isinstance(device, str) else device
     limits = margins or Margins()
-    networks = [network(skeleton(graph, widths)) for graph, widths in zip(graphs, bits, strict=True)]
+    integer = [skeleton(graph, widths) for graph, widths in zip(graphs, bits, strict=True)]
+    networks = [network(qgraph) for qgraph in integer]
     found = None
-    if arch is None:
-        found = search(networks, target, space, limits, timing, front=front)
-        arch = found.best.arch
+    refused: frozenset[tuple[Shape, int]] = frozenset()
+    while arch is None:
+        found = search(networks, target, space, limits, timing, front=front, refused=refused)
+        best = found.best.arch
+        if all(_plannable(qgraph, best) for qgraph in integer):
+            arch = best
+        refused |= {(shape_of(best), best.act_rows)}
     need = resources(arch, target)
     over = excess(need, target, limits)
     done = []

@@ -83,6 +83,7 @@ class _Search:
     space: Space
     margins: Margins
     timing: Timing
+    refused: frozenset[tuple[Shape, int]]
 
     def __post_init__(self) -> None:
         self.floors = [floor_cycles(n, self.device) for n in self.networks]
@@ -119,6 +120,8 @@ class _Search:
         """(act_rows, stripes by network): distinct stripes, fewest rows of each; rows without a plan are out."""
         found: dict[tuple[Stripes, ...], int] = {}
         for rows in sorted(self.space.act_rows):
+            if (shape, rows) in self.refused:
+                continue
             try:
                 plan = tuple(plan_stripes(n, shape, rows) for n in self.networks)
             except TargetError:
@@ -222,17 +225,19 @@ def search(
     timing: Timing = DEFAULT_TIMING,
     slack: float = 0.02,
     front: bool = True,
+    refused: frozenset[tuple[Shape, int]] = frozenset(),
 ) -> SearchResult:
     """The best architecture of `space` for `networks` on `device`, proven, and the front.
 
     slack: a point is left out of the front when another has at most (1 + slack) times its score and no more of any
     resource; the best is exact whatever the slack. front = False: only the best is asked for, which skips far more
-    (the front is then that of the unrolls met on the way). TargetError when nothing fits.
+    (the front is then that of the unrolls met on the way). refused: unrolls and activation rows that are out of the
+    space, because a program does not fit there. TargetError when nothing fits.
     """
     began = time.perf_counter()
     if not networks:
         raise TargetError("no network to explore; give at least one")
-    run = _Search(networks, device, space or Space(), margins or Margins(), timing)
+    run = _Search(networks, device, space or Space(), margins or Margins(), timing, refused)
     least = {shape: run.least(shape) for shape in run.space.shapes(device)}
     order = sorted((run.bound(shape), shape) for shape, need in least.items() if need is not None)
     best: Point | None = None

@@ -1,0 +1,181 @@
+"""Bits under a cycle bound on real sensitivities: fronts of loss, cycles and bytes: `make bench-hardware-aware`.
+
+Needs the images and weights of BITLOOM_DATA. Writes benchmarks/results/hardware_aware.json and
+docs/hardware-aware-*.png; steps that are done are not repeated. `--measure N` measures top-1 of some allocations on N
+images of `val`, which take no part in any choice.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from bitloom import zoo
+from bitloom.allocate.allocation import WIDTHS, BitAllocation, uniform
+from bitloom.allocate.hbp import LayerCosts, allocate
+from bitloom.allocate.latency import LatencyAllocator, LatencySolution
+from bitloom.allocate.sensitivity import layer_costs
+from bitloom.data.images import Preprocess, load_images
+from bitloom.evaluate import Evaluation, evaluate
+from bitloom.explore.pricing import NetworkCycles
+from bitloom.frontends.load import load_model
+from bitloom.graph.ir import Graph
+from bitloom.journal import Journal
+from bitloom.quantize.observe import Calibration, calibrate
+from bitloom.quantize.quantize import quantize
+from bitloom.quantize.rounding import RoundedLayer
+from bitloom.quantize.statistics import round_network
+from bitloom.report.hardware import hardware_figure
+from bitloom.target.arch import named_arch
+from bitloom.target.device import load_device
+
+ROOT = Path(__file__).resolve().parents[1]
+RESULT = ROOT / "benchmarks" / "results" / "hardware_aware.json"
+WEIGHTS = {"resnet18": "resnet18_hybrid.npz", "resnet50": "resnet50_pqf.npz"}
+#: Cycle limits of the front, loosest first; the shown one stands in the picture of the bits.
+LIMITS = {
+    "resnet18": (230_000, 210_000, 200_000, 190_000, 185_000, 182_000, 180_000),
+    "resnet50": (520_000, 480_000, 450_000, 440_000, 430_000, 420_000, 410_000),
+}
+SHOWN = {"resnet18": 182_000, "resnet50": 430_000}
+BUDGETS = (3.0, 3.5, 4.0, 5.0)
+CALIBRATION = 150  #: images, a third of them for the sensitivities
+
+
+def prepare(
+    name: str, data: Path, out: Path
+) -> tuple[Graph, Calibration, dict[str, RoundedLayer], dict[str, LayerCosts]]:
+    """Graph, calibration, rounded weights of every width, and costs; kept in `out`."""
+    graph = load_model(name, str(data / "weights" / WEIGHTS[name]))
+    info = zoo.info(name)
+    images = load_images(data / "calibration", Preprocess(info.image_shape, info.mean, info.std, 256), CALIBRATION)
+    journal, split = Journal(out / name), 2 * CALIBRATION // 3
+    cal: Calibration = journal.step("calibrate", name, lambda: calibrate(graph, images.images[:split]))
+    rounded: dict[str, RoundedLayer] = journal.step("round", name, lambda: round_network(cal))
+    costs: dict[str, LayerCosts] = journal.step(
+        "sensitivity", name, lambda: layer_costs(graph, cal.lowered, rounded, images.images[split:])
+    )
+    return graph, cal, rounded, costs
+
+
+def row_of(
+    name: str, kind: str, budget: float, allocation: BitAllocation, model: NetworkCycles, loss: float
+) -> dict[str, Any]:
+    run = model.run(allocation.bits)
+    return {
+        "network": name,
+        "allocation": kind,
+        "budget_mean_bits": budget,
+        "mean_bits": allocation.mean_bits,
+        "weight_bytes": allocation.bytes,
+        "estimated_loss": loss,
+        "model_cycles": run.cycles,
+        "cycles_by_cause": run.causes,
+        "milliseconds": run.milliseconds,
+        "histogram": {str(k): v for k, v in allocation.histogram.items()},
+    }
+
+
+def loss_of(costs: Mapping[str, LayerCosts], allocation: BitAllocation) -> float:
+    widths = np.array(WIDTHS)
+    return float(
+        sum(
+            layer.cost[np.arange(len(layer.cost)), np.searchsorted(widths, allocation.bits[name])].sum()
+            for name, layer in costs.items()
+        )
+    )
+
+
+def mean_bits(allocation: BitAllocation) -> dict[str, float]:
+    return {name: float(bits.mean()) for name, bits in allocation.bits.items()}
+
+
+def front_of(
+    name: str, graph: Graph, costs: dict[str, LayerCosts]
+) -> tuple[list[dict[str, Any]], dict[str, BitAllocation], NetworkCycles]:
+    """Rows of all budgets and limits, and the allocations of the shown budget by label."""
+    model = NetworkCycles(graph, named_arch("full"), load_device("xczu15eg"))
+    solver = LatencyAllocator(costs, WIDTHS, model)
+    weights = sum(c.weights * len(c.cost) for c in costs.values())
+    rows, shown = [], {}
+    flat = uniform(graph, 4)
+    rows.append(row_of(name, "uniform", 4.0, flat, model, loss_of(costs, flat)))
+    for budget in BUDGETS:
+        bits = int(budget * weights)
+        free = allocate(costs, WIDTHS, bits)
+        rows.append(row_of(name, "no cycle limit", budget, free.allocation, model, free.objective))
+        found: list[LatencySolution] = solver.front([bits], LIMITS[name])
+        for one in found:
+            row = row_of(name, "cycle limit", budget, one.allocation, model, one.objective)
+            record = {"limit": one.limit, "bound": one.bound, "seconds": round(one.seconds, 2), "rounds": one.rounds}
+            rows.append(row | record)
+            print(
+                json.dumps({k: v for k, v in rows[-1].items() if k not in ("histogram", "cycles_by_cause")}), flush=True
+            )
+            if budget == 4.0:
+                shown[f"limit {one.limit}"] = one.allocation
+        if budget == 4.0:
+            shown = {"uniform": flat, "no limit": free.allocation} | shown
+    return rows, shown, model
+
+
+def draw(name: str, rows: list[dict[str, Any]], shown: dict[str, BitAllocation], model: NetworkCycles) -> None:
+    free, bound = shown["no limit"], shown[f"limit {SHOWN[name]}"]
+    prices = model.prices(bound.bits).per_bit
+    fronts = {
+        f"{b:g}": [
+            (r["model_cycles"], r["estimated_loss"])
+            for r in rows
+            if r["budget_mean_bits"] == b and r["allocation"] != "uniform"
+        ]
+        for b in BUDGETS
+    }
+    labels = (
+        f"no cycle limit, {free.mean_bits:.2f} bits, {model.run(free.bits).cycles / 1e3:.0f} thousand cycles",
+        f"at most {SHOWN[name] / 1e3:.0f} thousand cycles, {bound.mean_bits:.2f} bits",
+    )
+    figure = hardware_figure(
+        name, mean_bits(free), mean_bits(bound), {k: 1e3 * v for k, v in prices.items()}, labels, fronts
+    )
+    figure.savefig(ROOT / "docs" / f"hardware-aware-{name}.png", dpi=110)
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--networks", nargs="+", default=list(WEIGHTS), choices=WEIGHTS)
+    parser.add_argument("--measure", type=int, default=0, help="images of val for top-1 (0: none)")
+    parser.add_argument("--out", type=Path, default=ROOT / "out" / "hardware-aware")
+    args = parser.parse_args()
+    data = Path(os.environ.get("BITLOOM_DATA", ROOT.parent / "shared" / "data")) / "imagenet"
+    if not data.is_dir():
+        print(f"{data}: no such folder; set BITLOOM_DATA", file=sys.stderr)
+        return 2
+    kept = json.loads(RESULT.read_text())["rows"] if RESULT.is_file() else []
+    for name in args.networks:
+        graph, cal, rounded, costs = prepare(name, data, args.out)
+        rows, shown, model = front_of(name, graph, costs)
+        draw(name, rows, shown, model)
+        measured = []
+        if args.measure:
+            info = zoo.info(name)
+            images = load_images(data / "val", Preprocess(info.image_shape, info.mean, info.std), args.measure)
+            for label in ("uniform", "no limit", f"limit {SHOWN[name]}"):
+                qgraph = quantize(graph, shown[label], cal, rounded=rounded)
+                accuracy = evaluate(graph, qgraph, Evaluation(images.images, images.labels), 16)
+                cycles = model.run(shown[label].bits).cycles
+                measured.append({"network": name, "allocation": label, "model_cycles": cycles, "accuracy": accuracy})
+                print(json.dumps(measured[-1]), flush=True)
+        kept = [r for r in kept if r["network"] != name] + rows + [{**m, "measured": True} for m in measured]
+        RESULT.write_text(json.dumps({"command": "make bench-hardware-aware", "rows": kept}, indent=1) + "\n")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
