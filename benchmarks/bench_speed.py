@@ -1,0 +1,130 @@
+"""ResNet-18, -34, -50 and VGG-16 at 224x224 on one full-size RTL build, every tensor compared: `make bench-speed`.
+
+Needs the images and weights of BITLOOM_DATA. Writes benchmarks/results/speed.json, network by network, so that an
+interrupted run keeps its rows; `--networks` runs some of them.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+from pathlib import Path
+from typing import Any
+
+from speed_networks import NETWORKS, Prepared, images_of, prepare
+
+from bitloom.explore.performance import CAUSES, Performance
+from bitloom.explore.planned import planned_performance
+from bitloom.program.lower import input_image, lower
+from bitloom.program.plan import plan
+from bitloom.quantize.qgraph import QConv
+from bitloom.reference.fast import quantize_input
+from bitloom.simulate.build import build
+from bitloom.simulate.compare import compare_run, reference_tensors
+from bitloom.simulate.job import SimOptions
+from bitloom.simulate.results import RunResult
+from bitloom.simulate.run import run_workload, workload_of
+from bitloom.target.arch import ArchConfig, named_arch
+from bitloom.target.device import load_device
+
+ROOT = Path(__file__).resolve().parents[1]
+RESULT = ROOT / "benchmarks" / "results" / "speed.json"
+
+
+def measure(prepared: Prepared, name: str, arch: ArchConfig, data: Path, out: Path) -> dict[str, Any]:
+    """One row: the network on RTL, an image of `val`, all tensors against the integer reference."""
+    qgraph = prepared.qgraph
+    planned = plan(qgraph, arch)
+    model = planned_performance(planned, load_device("xczu15eg"))
+    program = lower(qgraph, planned)
+    codes = quantize_input(qgraph, images_of(name, data, 1, "val"))[0]
+    result = run_workload(workload_of(program), [input_image(program, codes)], build(arch), SimOptions(dump=True))
+    run = result.runs[0]
+    comparison = compare_run(program, run, reference_tensors(qgraph, codes))
+    print(comparison.text())
+    dense = {n.name for n in qgraph.nodes if isinstance(n, QConv) and qgraph.tensors[n.output].shape[1:] == (1, 1)}
+    layers = _layers(program.layers, run, model, dense)
+    conv = [r for r in layers if r["macs"]]
+    spatial = [r for r in conv if not r["fc"]]
+    row: dict[str, Any] = {
+        "network": name,
+        "allocation": prepared.origin,
+        "mean_bits": prepared.allocation.mean_bits,
+        "dsps": arch.array_dsps,
+        "array": f"{arch.pixels} pixels x {arch.channels} channels x {arch.vector} outputs",
+        "architecture_hash": f"{arch.hash:08x}",
+        "batch": 1,
+        "cycles": run.cycles,
+        "model_cycles": model.cycles,
+        "cycles_by_cause": {c: run.registers[f"CYCLES_{c.upper()}"] for c in CAUSES},
+        "mac_efficiency": _efficiency(spatial, arch),
+        "mac_efficiency_with_fc": _efficiency(conv, arch),
+        "ddr_bytes": 16 * sum(run.registers[r] for r in ("BEATS_WEIGHTS", "BEATS_READ", "BEATS_WRITE")),
+        "bit_exact": comparison.exact,
+        "layers_compared": len(comparison.tensors),
+        "wall_s": round(result.wall_s, 1),
+        "peak_rss_mib": round(result.peak_rss_mib, 1),
+        "layers": layers,
+    }
+    return row
+
+
+def _layers(names: tuple[str, ...], run: RunResult, model: Performance, dense: set[str]) -> list[dict[str, Any]]:
+    """Cycles of every layer beside the model's. dense: the fully connected layers."""
+    predicted = {layer.name: layer for layer in model.layers}
+    rows = []
+    for number, causes in run.layer_cycles().items():
+        layer = predicted.get(names[number])
+        if layer is None:
+            continue
+        cycles = sum(causes.values())
+        rows.append(
+            {
+                "layer": layer.name,
+                "cycles": cycles,
+                "model": layer.cycles,
+                "deviation_percent": round(100.0 * (layer.cycles / cycles - 1.0), 2),
+                "macs": layer.macs,
+                "fc": layer.name in dense,
+                "causes": causes,
+            }
+        )
+    return rows
+
+
+def _efficiency(rows: list[dict[str, Any]], arch: ArchConfig) -> float:
+    return sum(r["macs"] for r in rows) / (4 * arch.array_dsps * sum(r["cycles"] for r in rows))
+
+
+def _save(row: dict[str, Any]) -> None:
+    rows = json.loads(RESULT.read_text())["rows"] if RESULT.is_file() else []
+    kept = {(r["network"], r["batch"]): r for r in rows if r["architecture_hash"] == row["architecture_hash"]}
+    kept[row["network"], row["batch"]] = row
+    order = sorted(kept.values(), key=lambda r: (NETWORKS.index(r["network"]), r["batch"]))
+    RESULT.parent.mkdir(parents=True, exist_ok=True)
+    RESULT.write_text(json.dumps({"command": "make bench-speed", "rows": order}, indent=1) + "\n")
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--arch", default="full", help="named build (default: full, 3072 array DSPs)")
+    parser.add_argument("--networks", nargs="+", default=list(NETWORKS), choices=NETWORKS)
+    parser.add_argument("--out", type=Path, default=ROOT / "out" / "speed")
+    args = parser.parse_args()
+    data = Path(os.environ.get("BITLOOM_DATA", ROOT.parent / "shared" / "data")) / "imagenet"
+    if not data.is_dir():
+        print(f"{data}: no such folder; set BITLOOM_DATA", file=sys.stderr)
+        return 2
+    exact = True
+    for name in args.networks:
+        row = measure(prepare(name, data, args.out), name, named_arch(args.arch), data, args.out)
+        _save(row)
+        print(json.dumps({k: v for k, v in row.items() if k != "layers"}, indent=1), flush=True)
+        exact = exact and bool(row["bit_exact"])
+    return 0 if exact else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

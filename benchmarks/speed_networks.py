@@ -1,0 +1,136 @@
+"""The four integer networks that `bench_speed.py` runs, each made once and kept in the output folder.
+
+ResNet-18 and ResNet-50 come with real weights: their widths are Hierarchical Bit Programming on calibration images.
+ResNet-34 and VGG-16 have He-initialised weights of the right shape, and widths drawn from what HBP gave ResNet-18.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import pickle
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+from torch import Tensor
+
+import bitloom
+from bitloom import zoo
+from bitloom.allocate.allocation import BitAllocation
+from bitloom.allocate.hbp import allocate
+from bitloom.allocate.sensitivity import layer_costs
+from bitloom.data.images import Preprocess, load_images
+from bitloom.frontends.load import load_model
+from bitloom.graph.ir import Conv, Graph, Linear
+from bitloom.quantize.observe import CalibrationOptions, calibrate
+from bitloom.quantize.qgraph import QuantGraph
+from bitloom.quantize.quantize import QuantizeOptions, quantize
+from bitloom.quantize.rounding import Rounding
+from bitloom.quantize.statistics import round_network
+
+WEIGHTS = {"resnet18": "resnet18_hybrid.npz", "resnet50": "resnet50_pqf.npz"}
+NETWORKS = ("resnet18", "resnet34", "resnet50", "vgg16")
+BUDGET = 4.0  #: mean bits per weight
+#: One digit pass each: a channel of 6 bits or more would cost its whole vector a second pass.
+WIDTHS = (0, 2, 3, 4, 5)
+FC_WIDTHS = (2, 3)  #: of VGG-16's fully connected layers: 103 M weights that DDR has to deliver
+CALIBRATION = 150  #: images; a third of them is held out for the sensitivities
+SEED = 20261124
+_FOLDERS = ("allocate", "data", "frontends", "graph", "numerics", "quantize", "reference", "zoo")
+
+Int8Array = npt.NDArray[np.int8]
+
+
+@dataclass(frozen=True, eq=False)
+class Prepared:
+    """An integer network, its allocation, and where both come from."""
+
+    qgraph: QuantGraph
+    allocation: BitAllocation
+    origin: str
+
+
+def prepare(name: str, data: Path, folder: Path) -> Prepared:
+    """The integer network `name`, from `folder` when the same sources have made it before. data: .../imagenet."""
+    path = folder / f"{name}-{_sources()}.pickle"
+    if path.is_file():
+        with path.open("rb") as file:
+            loaded: Prepared = pickle.load(file)
+        return loaded
+    made = _with_hbp(name, data) if name in WEIGHTS else _same_mix(name, data, prepare("resnet18", data, folder))
+    folder.mkdir(parents=True, exist_ok=True)
+    part = path.with_suffix(".part")
+    with part.open("wb") as file:
+        pickle.dump(made, file, protocol=pickle.HIGHEST_PROTOCOL)
+    part.replace(path)
+    return made
+
+
+def images_of(name: str, data: Path, count: int, part: str = "calibration") -> Tensor:
+    """`count` images of a part of the data, preprocessed for `name`."""
+    info = zoo.info(name)
+    resize = 256 if part == "calibration" else 0
+    return load_images(data / part, Preprocess(info.image_shape, info.mean, info.std, resize), count).images
+
+
+def _with_hbp(name: str, data: Path) -> Prepared:
+    graph = load_model(name, str(data / "weights" / WEIGHTS[name]))
+    images = images_of(name, data, CALIBRATION)
+    split = 2 * CALIBRATION // 3
+    calibration = calibrate(graph, images[:split])
+    rounded = round_network(calibration, widths=WIDTHS)
+    costs = layer_costs(graph, calibration.lowered, rounded, images[split:])
+    weights = sum(c.weights * len(c.cost) for c in costs.values())
+    solution = allocate(costs, WIDTHS, int(BUDGET * weights))
+    qgraph = quantize(graph, solution.allocation, calibration, rounded=rounded)
+    return Prepared(qgraph, solution.allocation, "HBP on real weights")
+
+
+def _same_mix(name: str, data: Path, model: Prepared) -> Prepared:
+    graph = load_model(name)
+    calibration = calibrate(graph, images_of(name, data, 4), CalibrationOptions(bias_images=4))
+    allocation = _draw(graph, model.allocation)
+    qgraph = quantize(graph, allocation, calibration, QuantizeOptions(Rounding.NEAREST, bias_correction=False))
+    return Prepared(qgraph, allocation, "widths drawn from ResNet-18's HBP result, random weights")
+
+
+def _draw(graph: Graph, model: BitAllocation) -> BitAllocation:
+    """Widths drawn channel by channel, as often as the model's weights have them; then one bit less here and there
+    until the mean is at most BUDGET. VGG-16's fully connected layers draw from FC_WIDTHS, half each."""
+    rng = np.random.default_rng(SEED)
+    histogram = model.histogram
+    values, share = np.array(list(histogram)), np.array(list(histogram.values()), dtype=np.float64)
+    layers = {n.name: n.op for n in graph.nodes if isinstance(n.op, Conv | Linear)}
+    inputs = {name: int(np.prod(op.weight.shape[1:])) for name, op in layers.items()}
+    dense = {name for name, op in layers.items() if isinstance(op, Linear)} if len(layers) == 16 else set[str]()
+    bits: dict[str, Int8Array] = {}
+    for name, op in layers.items():
+        channels = op.weight.shape[0]
+        drawn = (
+            rng.choice(FC_WIDTHS, channels) if name in dense else rng.choice(values, channels, p=share / share.sum())
+        )
+        bits[name] = drawn.astype(np.int8)
+    free = [(name, c) for name in layers if name not in dense for c in range(layers[name].weight.shape[0])]
+    _shave(bits, inputs, (free[i] for i in rng.permutation(len(free))))
+    return BitAllocation(bits, inputs)
+
+
+def _shave(bits: dict[str, Int8Array], inputs: dict[str, int], order: Iterable[tuple[str, int]]) -> None:
+    over = sum(int(b.sum(dtype=np.int64)) * inputs[n] for n, b in bits.items())
+    over -= int(BUDGET * sum(b.size * inputs[n] for n, b in bits.items()))
+    for name, channel in order:
+        if over <= 0:
+            return
+        if bits[name][channel] > 2:
+            bits[name][channel] -= 1
+            over -= inputs[name]
+
+
+def _sources() -> str:
+    """Hash of the sources that decide the integers of a network."""
+    root, digest = Path(bitloom.__file__).parent, hashlib.sha256()
+    for path in [Path(__file__), *sorted(p for f in _FOLDERS for p in (root / f).rglob("*.py"))]:
+        digest.update(path.name.encode() + path.read_bytes())
+    return digest.hexdigest()[:16]
