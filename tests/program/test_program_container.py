@@ -87,8 +87,8 @@ def test_header_that_lies_about_format_or_hash_is_refused() -> None:
         words = (1, len(changed), zlib.crc32(changed))
         return data[:8] + b"".join(w.to_bytes(4, "little") for w in words) + changed + rest
 
-    with pytest.raises(ProgramError, match="uses command format 7; this release uses 1"):
-        from_bytes(with_header(b'"format":1', b'"format":7'))
+    with pytest.raises(ProgramError, match="uses command format 7; this release uses 2"):
+        from_bytes(with_header(b'"format":2', b'"format":7'))
     with pytest.raises(ProgramError, match="is corrupted: architecture 'p4c8' has hash"):
         from_bytes(with_header(b'"acc_groups":8', b'"acc_groups":16'))
     with pytest.raises(ProgramError, match="names an illegal architecture: architecture 'p4c8': acc_groups = 9"):

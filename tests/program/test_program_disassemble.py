@@ -21,6 +21,8 @@ def _program() -> Program:
     x = make.conv("image", 6, (3, 3), (1, 1), (1, 1, 1, 1), None)
     y = make.conv(x, 6, (3, 3), (1, 1), (1, 1, 1, 1), x)
     z = make.conv(y, 10, (3, 3), (2, 2), (1, 1, 1, 1), None)
+    y = make.conv(y, 10, (3, 3), (1, 1), (1, 1, 1, 1), None)
+    z = make.conv(y, 10, (1, 1), (2, 2), (0, 0, 0, 0), z)
     z = make.pool(z, False, (5, 5), (1, 1), (0, 0, 0, 0), None)
     out = make.conv(z, 4, (1, 1), (1, 1), (0, 0, 0, 0), None)
     graph = make.graph("golden", out)
@@ -34,5 +36,5 @@ def test_text_is_the_golden_one() -> None:
 def test_taps_are_optional_and_layers_are_named() -> None:
     text = disassemble(_program())
     assert "tap 0" not in text
-    for name in ("load image", "conv0", "t1.split", "pool3", "store t4"):
+    for name in ("load image", "conv0", "t1.split", "pool5", "store t6"):
         assert name in text

@@ -117,11 +117,11 @@ class _Classes:
 
 @dataclass(frozen=True)
 class _Reader:
-    """A CONV or POOL as a reader of its input; kind: any, split, flat or plain."""
+    """A CONV or POOL as a reader of its input; kind: any, split, flat or plain. writes: its output and its residual."""
 
     name: str
     input: str
-    output: str
+    writes: tuple[str, ...]
     kind: str
     out_width: int
 
@@ -135,18 +135,34 @@ def _reader(node: QConv | QPool, graph: QuantGraph) -> _Reader:
         kind = "split"
     else:
         kind = "flat" if kernel == (1, 1) and inside == outside and not any(node.padding) else "plain"
-    return _Reader(node.name, node.input, node.output, kind, outside[1])
+    writes = (node.output,) if node.residual is None else (node.output, node.residual)
+    return _Reader(node.name, node.input, writes, kind, outside[1])
 
 
 def _layouts(graph: QuantGraph) -> tuple[dict[str, bool], dict[str, int]]:
-    """Per tensor: phase-split or plain, and the pitch; a class in which anybody needs plain is plain."""
+    """Per tensor: phase-split or plain, and the pitch; a class in which anybody needs plain is plain.
+
+    A residual shares its output's layout unless it is plain with its rows back to back.
+    """
+    nodes = [n for n in graph.nodes if not isinstance(n, QConcat)]
+    added = {(n.output, n.residual) for n in nodes if n.residual is not None}
+    together: set[tuple[str, str]] = set()
+    while True:
+        split, pitch = _layouts_with(graph, [_reader(n, graph) for n in nodes], together)
+        apart = {(o, r) for o, r in added if split[r] or pitch[r] != graph.tensors[r].shape[2]} - together
+        if not apart:
+            return split, pitch
+        together |= apart
+
+
+def _layouts_with(
+    graph: QuantGraph, readers: list[_Reader], together: set[tuple[str, str]]
+) -> tuple[dict[str, bool], dict[str, int]]:
     classes, pitches = _Classes(), _Classes()
-    for node in graph.nodes:
-        together = node.inputs if isinstance(node, QConcat) else (node.residual,) if node.residual is not None else ()
-        for name in together:
-            classes.join(node.output, name)
-            pitches.join(node.output, name)
-    readers = [_reader(n, graph) for n in graph.nodes if not isinstance(n, QConcat)]
+    joined = [(n.output, x) for n in graph.nodes if isinstance(n, QConcat) for x in n.inputs]
+    for a, b in [*together, *joined]:
+        classes.join(a, b)
+        pitches.join(a, b)
     plain = {r.input for r in readers if r.kind == "plain"}
     wanted = {r.input for r in readers if r.kind == "split"}
     changed = True
@@ -155,13 +171,15 @@ def _layouts(graph: QuantGraph) -> tuple[dict[str, bool], dict[str, int]]:
         plain_classes = {classes.find(t) for t in plain}
         split_classes = {classes.find(t) for t in wanted} - plain_classes
         for r in readers:
-            here, there = classes.find(r.input), classes.find(r.output)
-            if r.kind != "flat" or here not in split_classes or here == there:
+            here = classes.find(r.input)
+            others = {classes.find(t) for t in r.writes} - {here}
+            if r.kind != "flat" or here not in split_classes or not others:
                 continue
-            if there in plain_classes:
+            if others & plain_classes:
                 plain.add(r.input)
             else:
-                classes.join(here, there)
+                for other in others:
+                    classes.join(here, other)
             changed = True
             break
     split = {t: classes.find(t) in split_classes for t in graph.tensors}
@@ -170,7 +188,8 @@ def _layouts(graph: QuantGraph) -> tuple[dict[str, bool], dict[str, int]]:
         if r.kind in ("plain", "split") and (r.kind == "split") == split[r.input]:
             need[r.input] = max(need[r.input], r.out_width)
         elif r.kind == "flat" and split[r.input]:
-            pitches.join(r.input, r.output)
+            for t in r.writes:
+                pitches.join(r.input, t)
     widest: dict[str, int] = {}
     for t, least in need.items():
         widest[pitches.find(t)] = max(widest.get(pitches.find(t), 0), least)

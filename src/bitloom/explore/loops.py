@@ -37,6 +37,7 @@ class Nest:
     load_bytes, load_words: of the input image that LOAD reads and writes for this command, `ahead` when it began a
     command earlier; load_first: words that must be there before the command's first tile begins.
     tile_groups: groups per tile where a program has fixed them, else None.
+    residual_by_b: the residual lies in the half of the memory that the array reads: port B reads it, at half the rate.
     """
 
     layer: Layer
@@ -56,6 +57,7 @@ class Nest:
     load_first: int = 0
     ahead: bool = False
     tile_groups: int | None = None
+    residual_by_b: bool = False
 
     @property
     def steps(self) -> int:

@@ -45,7 +45,7 @@ def _nest(step: EngineStep, layer: Layer, shape: Shape, load: tuple[int, int, in
         out_chunks = np.minimum(m // c, step.out_chunks - np.arange(lo.size) * (m // c))
     return Nest(
         layer, shape, step.n_rows, grid.n_groups, taps, chunks, rounds, empty, out_chunks, lo, hi, words, *load,
-        ahead, grid.tile_groups if layer.conv else None,
+        ahead, grid.tile_groups if layer.conv else None, layer.residual and not step.res_side,
     )  # fmt: skip
 
 

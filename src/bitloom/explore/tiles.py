@@ -86,7 +86,7 @@ def _border(nest: Nest, planes: IntArray, rest: IntArray, learn: int) -> IntArra
 
 def _drain_cycles(nest: Nest, slices: IntArray, chunks: IntArray) -> IntArray:
     """Cycles to drain all groups of a vector (of a pool: of all chunks)."""
-    factor = 2 if nest.layer.residual else 1
+    factor = 2 if nest.residual_by_b else 1
     return np.asarray(factor * (nest.rounds * slices * chunks + nest.empty), dtype=np.int64)
 
 

@@ -16,7 +16,7 @@ BEAT_BITS = 128
 HEADER_BEATS = 6
 #: Identity of the hardware (register ID) and of the register map and command format (register VERSION).
 HARDWARE_ID = 0xB1710010
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 
 
 class Opcode(IntEnum):
@@ -87,7 +87,9 @@ COMMAND_FIELDS: tuple[Field, ...] = (
     _u("in_chunks", 12, "input chunks of C channels"),
     _s("pad_code", 8, "what a lane outside the image reads (CONV, POOL sum)"),
     _u("grid_w", 17, "width of the iteration grid"),
+    _u("image_rows", 12, "rows of one image in the grid: the taps' y ranges count from each image's first row"),
     _u("adv_y", 12, "P div grid_w"),
+    _u("adv_image", 12, "adv_y mod image_rows"),
     _u("adv_x", 17, "P mod grid_w"),
     _u("out_w", 17, "columns of the grid that are written"),
     _u("out_h", 12, "rows of the grid that are written"),
@@ -102,8 +104,13 @@ COMMAND_FIELDS: tuple[Field, ...] = (
     _u("out_pitch", 17, "pitch of the output layout (of a phase image when split)"),
     _u("out_phase_pixels", 17, "pixels of a phase image (out_split)"),
     _u("out_y0", 12, "added to oy before the output address is formed"),
-    _u("res_base", 18, "residual tensor (same layout as the output), first row"),
+    _u("res_base", 18, "residual tensor, first row"),
     _u("res_chunk_rows", 18, "rows from one residual chunk to the next"),
+    _u("res_split", 1, "residual tensor is phase-split"),
+    _u("res_pitch", 17, "pitch of the residual layout (of a phase image when split)"),
+    _u("res_phase_pixels", 17, "pixels of a phase image (res_split)"),
+    _u("res_y0", 12, "added to oy before the residual address is formed"),
+    _u("res_side", 1, "the residual lies in the other half of the rows than the input: it is read through port A"),
     _u("res_mult", 16, "residual multiplier, 12 fractional bits"),
     _s("post", 32, "constant with 12 fractional bits, added before the last rounding"),
     _s("clamp_lo", 8, "lowest output code"),

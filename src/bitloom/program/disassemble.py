@@ -85,14 +85,12 @@ def _details(command: Command) -> Iterator[str]:
         f"{f['tile_groups']} (last {f['last_tile_groups']})"
     )
     yield f"reads row {f['in_base']}, {f['in_chunk_rows']} rows a chunk, {f['pad_code']} outside"
-    layout = (
-        f"split, pitch {f['out_pitch']}, phase {f['out_phase_pixels']}" if f["out_split"] else f"pitch {f['out_pitch']}"
-    )
-    top = f", from row y = {f['out_y0']}" if f["out_y0"] else ""
-    yield f"writes row {f['out_base']}, {f['out_chunks']} chunks of {f['out_chunk_rows']} rows, {layout}{top}"
+    layout = _layout(f, "out")
+    yield f"writes row {f['out_base']}, {f['out_chunks']} chunks of {f['out_chunk_rows']} rows, {layout}"
     if f["residual"]:
-        scale = f["res_mult"] / (1 << FRACTION_BITS)
-        yield f"adds row {f['res_base']}, {f['res_chunk_rows']} rows a chunk, times {scale:.6g}"
+        scale, port = f["res_mult"] / (1 << FRACTION_BITS), "A" if f["res_side"] else "B"
+        layout = _layout(f, "res")
+        yield f"adds row {f['res_base']}, {f['res_chunk_rows']} rows a chunk, {layout}, port {port}, times {scale:.6g}"
     if opcode is Opcode.POOL:
         shift = SHIFTS[f["pool_s_sel"]] + 4 * f["pool_pre"] + FRACTION_BITS
         yield f"adds {f['pool_bias']}, times {f['pool_mult']} >> {shift}"
@@ -101,6 +99,12 @@ def _details(command: Command) -> Iterator[str]:
         yield "waits for LOAD and STORE"
     if f["load_first"]:
         yield f"tile t waits for {f['load_first']} + {f['load_step']} t words of LOAD"
+
+
+def _layout(f: dict[str, int], which: str) -> str:
+    pitch, phase = f[f"{which}_pitch"], f[f"{which}_phase_pixels"]
+    layout = f"split, pitch {pitch}, phase {phase}" if f[f"{which}_split"] else f"pitch {pitch}"
+    return layout + (f", from row y = {f[f'{which}_y0']}" if f[f"{which}_y0"] else "")
 
 
 def _tap(tap: dict[str, int], pixels: int) -> str:

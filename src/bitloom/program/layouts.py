@@ -1,9 +1,11 @@
 """Chooses the layout of every tensor, and inserts a copy only where two readers cannot share one.
 
-A tensor read with stride 2 is phase-split, one read by a window of stride 1 is plain. Residual and output, concatenated
-tensors and their result share a layout, and so do input and output of a pixel-wise layer that walks a split tensor in
-flat order. A class of tensors in which somebody needs plain is plain; its readers of stride 2 get a phase-split copy,
-made by a 1×1 maximum pool whose requantization is the identity.
+A tensor read with stride 2 is phase-split, one read by a window of stride 1 is plain. Concatenated tensors and their
+result share a layout, and so do input, output and residual of a pixel-wise layer that walks a split tensor in flat
+order. A residual may lie otherwise than the output only where it is plain with its rows back to back: consecutive
+written positions are then consecutive there, hence in distinct banks. A class of tensors in which somebody needs plain
+is plain; its readers of stride 2 get a phase-split copy, made by a 1×1 maximum pool whose requantization is the
+identity.
 """
 
 from __future__ import annotations
@@ -59,32 +61,43 @@ def window_of_node(node: QConv | QPool, tensor: QTensor) -> Window:
     return window_of(node.name, kernel, node.stride, node.padding, tensor.shape[1:])
 
 
-def lay_out(graph: QuantGraph, channels: int, folded: bool) -> LaidOut:
-    """Layouts of all tensors for chunks of `channels`; folded: the input's only reader takes it through the fold."""
+def lay_out(graph: QuantGraph, channels: int, folded: bool, in_place: bool = False) -> LaidOut:
+    """Layouts of all tensors for chunks of `channels`; folded: the input's only reader takes it through the fold.
+
+    in_place: every residual shares the layout of its output, so that it may be overwritten.
+    """
     windows = {n.name: window_of_node(n, graph.tensors[n.input]) for n in graph.nodes if not isinstance(n, QConcat)}
     skip = graph.input if folded else None
-    split_of = _choose(graph, windows, skip)
-    graph, copies = _insert_copies(graph, windows, split_of, skip)
-    for node in graph.nodes:
-        if node.name not in windows and isinstance(node, QPool):
-            windows[node.name] = window_of_node(node, graph.tensors[node.input])
-    pitch = _pitches(graph, windows, split_of, skip)
-    return LaidOut(graph, split_of, pitch, _segments(graph, channels), windows, copies)
+    added = {(n.output, n.residual) for n in graph.nodes if not isinstance(n, QConcat) and n.residual is not None}
+    together = added if in_place else set[tuple[str, str]]()  # residuals that share the layout of their output
+    while True:
+        split_of = _choose(graph, windows, skip, together)
+        laid_graph, copies = _insert_copies(graph, windows, split_of, skip)
+        for node in laid_graph.nodes:
+            if node.name not in windows and isinstance(node, QPool):
+                windows[node.name] = window_of_node(node, laid_graph.tensors[node.input])
+        pitch = _pitches(laid_graph, windows, split_of, skip, together)
+        apart = {p for p in added - together if split_of[p[1]] or pitch[p[1]] != graph.tensors[p[1]].shape[2]}
+        if not apart:
+            return LaidOut(laid_graph, split_of, pitch, _segments(laid_graph, channels), windows, copies)
+        together = together | apart
 
 
-def _layout_classes(graph: QuantGraph) -> _Classes:
+def _layout_classes(graph: QuantGraph, together: set[tuple[str, str]]) -> _Classes:
     classes = _Classes()
+    for a, b in together:
+        classes.join(a, b)
     for node in graph.nodes:
         if isinstance(node, QConcat):
             for name in node.inputs:
                 classes.join(node.output, name)
-        elif node.residual is not None:
-            classes.join(node.output, node.residual)
     return classes
 
 
-def _choose(graph: QuantGraph, windows: dict[str, Window], skip: str | None) -> dict[str, bool]:
-    classes = _layout_classes(graph)
+def _choose(
+    graph: QuantGraph, windows: dict[str, Window], skip: str | None, together: set[tuple[str, str]]
+) -> dict[str, bool]:
+    classes = _layout_classes(graph, together)
     readers = [(n, windows[n.name].reading) for n in graph.nodes if not isinstance(n, QConcat) and n.input != skip]
     plain = {n.input for n, reading in readers if reading is Reading.PLAIN}
     split = {n.input for n, reading in readers if reading is Reading.SPLIT}
@@ -94,13 +107,15 @@ def _choose(graph: QuantGraph, windows: dict[str, Window], skip: str | None) -> 
         plain_classes = {classes.find(t) for t in plain}
         split_classes = {classes.find(t) for t in split} - plain_classes
         for node, reading in readers:
-            here, there = classes.find(node.input), classes.find(node.output)
-            if reading is not Reading.FLAT or here not in split_classes or here == there:
+            here = classes.find(node.input)
+            others = {classes.find(t) for t in (node.output, node.residual) if t is not None} - {here}
+            if reading is not Reading.FLAT or here not in split_classes or not others:
                 continue
-            if there in plain_classes:
+            if others & plain_classes:
                 plain.add(node.input)
             else:
-                classes.join(here, there)
+                for other in others:
+                    classes.join(here, other)
             changed = True
             break
     return {t: classes.find(t) in split_classes for t in graph.tensors}
@@ -127,9 +142,13 @@ def _insert_copies(
 
 
 def _pitches(
-    graph: QuantGraph, windows: dict[str, Window], split_of: dict[str, bool], skip: str | None
+    graph: QuantGraph,
+    windows: dict[str, Window],
+    split_of: dict[str, bool],
+    skip: str | None,
+    together: set[tuple[str, str]],
 ) -> dict[str, int]:
-    classes = _layout_classes(graph)
+    classes = _layout_classes(graph, together)
     need: dict[str, int] = {}
     for name, tensor in graph.tensors.items():
         width = tensor.shape[2]
@@ -142,6 +161,8 @@ def _pitches(
             need[node.input] = max(need[node.input], window.out_size[1])
         elif window.reading is Reading.FLAT and split_of[node.input]:
             classes.join(node.input, node.output)
+            if node.residual is not None:
+                classes.join(node.input, node.residual)
     pitch: dict[str, int] = {}
     for name, least in need.items():
         root = classes.find(name)

@@ -14,6 +14,8 @@ from bitloom.program.weights import WeightPacker
 from bitloom.quantize.qgraph import Int8Array, QConcat, QConv, QPool, QuantGraph
 from bitloom.target.arch import ArchConfig
 
+ONE_IMAGE = 4095  #: image_rows of a grid that holds one image: never reached
+
 __all__ = ["extract", "input_image", "lower"]
 
 
@@ -121,7 +123,9 @@ def _engine(step: EngineStep, arch: ArchConfig) -> Command:
         "in_chunks": step.in_chunks,
         "pad_code": step.pad_code,
         "grid_w": grid.grid_w,
+        "image_rows": ONE_IMAGE,
         "adv_y": arch.pixels // grid.grid_w,
+        "adv_image": arch.pixels // grid.grid_w % ONE_IMAGE,
         "adv_x": arch.pixels % grid.grid_w,
         "out_w": grid.out_w,
         "out_h": grid.out_h,
@@ -143,7 +147,17 @@ def _engine(step: EngineStep, arch: ArchConfig) -> Command:
         "load_step": step.load_step,
     }
     if step.residual is not None:
-        fields |= {"res_base": step.residual.base, "res_chunk_rows": step.residual.chunk_rows, "res_mult": rq.res_mult}
+        res = step.residual
+        fields |= {
+            "res_base": res.base,
+            "res_chunk_rows": res.chunk_rows,
+            "res_split": int(res.layout.split and not step.flat),
+            "res_pitch": grid.grid_w if step.flat else res.layout.pitch,
+            "res_phase_pixels": 0 if step.flat else res.layout.phase_pixels,
+            "res_y0": step.first_row - res.y0,
+            "res_side": int(step.res_side),
+            "res_mult": rq.res_mult,
+        }
     if isinstance(node, QPool):
         fields |= {
             "pool_max": int(node.maximum),

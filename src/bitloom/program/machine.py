@@ -15,7 +15,7 @@ from bitloom.errors import ProgramError
 from bitloom.numerics.fixed import clamp, rshift
 from bitloom.program.commands import Base, Command, Opcode, decode
 from bitloom.program.container import Program
-from bitloom.program.regions import IntArray, Uint8Array
+from bitloom.program.regions import IntArray, Uint8Array, half_rows
 from bitloom.program.streams import LaneReader
 from bitloom.quantize.qgraph import FRACTION_BITS, SHIFTS, Int8Array
 from bitloom.target.arch import ArchConfig
@@ -47,6 +47,15 @@ class _Grid:
     n: IntArray
     oy: IntArray
     ox: IntArray
+
+
+def _positions(f: dict[str, int], which: str, grid: _Grid) -> IntArray:
+    """Flat positions of the grid's pixels in the output ("out") or residual ("res") layout."""
+    y, x = grid.oy + f[f"{which}_y0"], grid.ox
+    pitch = f[f"{which}_pitch"]
+    if not f[f"{which}_split"]:
+        return np.asarray(y * pitch + x)
+    return np.asarray((2 * (y & 1) + (x & 1)) * f[f"{which}_phase_pixels"] + (y >> 1) * pitch + (x >> 1))
 
 
 class Machine:
@@ -163,6 +172,7 @@ class Machine:
     def _check_tiles(self, f: dict[str, int], is_conv: bool) -> None:
         p, t = self.arch.pixels, self.arch.acc_groups
         ok = f["adv_y"] == p // f["grid_w"] and f["adv_x"] == p % f["grid_w"]
+        ok = ok and f["image_rows"] > 0 and f["adv_image"] == f["adv_y"] % f["image_rows"]
         ok = ok and f["n_groups"] == -(-f["out_h"] * f["grid_w"] // p) and f["out_w"] <= f["grid_w"]
         if is_conv:
             groups = (f["n_tiles"] - 1) * f["tile_groups"] + f["last_tile_groups"]
@@ -172,7 +182,8 @@ class Machine:
 
     def _tap_words(self, f: dict[str, int], tap: dict[str, int], grid: _Grid) -> tuple[npt.NDArray[np.bool_], IntArray]:
         """(mask of positions inside, flat input positions with 0 outside)."""
-        inside = (grid.oy >= tap["y_lo"]) & (grid.oy < tap["y_hi"]) & (grid.ox >= tap["x_lo"]) & (grid.ox < tap["x_hi"])
+        y = grid.oy % f["image_rows"]
+        inside = (y >= tap["y_lo"]) & (y < tap["y_hi"]) & (grid.ox >= tap["x_lo"]) & (grid.ox < tap["x_hi"])
         flat = grid.n + tap["row_off"] * self.arch.pixels + tap["bank_off"]
         return inside, np.where(inside, flat, 0)
 
@@ -195,6 +206,25 @@ class Machine:
                     raise ProgramError(f"layer {f['layer']}: reads word {order.max()} of LOAD before it is written")
         if f["residual"]:
             raise ProgramError(f"layer {f['layer']}: has a residual input while LOAD is under way")
+
+    def _check_residual(
+        self, f: dict[str, int], grid: _Grid, bank: IntArray, res_bank: IntArray, rows: IntArray
+    ) -> None:
+        """Lanes that are written together read distinct banks; res_side tells the halves of the memory truly."""
+        name = f"layer {f['layer']}"
+        self._check_rows(rows, name)
+        group = grid.n // self.arch.pixels
+        order = np.lexsort((grid.n, bank, group))
+        same = (np.diff(group[order]) == 0) & (np.diff(bank[order]) == 0)
+        index = np.arange(len(order))
+        first = np.maximum.accumulate(np.where(np.concatenate([[True], ~same]), index, 0))
+        key = np.stack([group[order], index - first, res_bank[order]])  # group, round, residual bank
+        if np.unique(key, axis=1).shape[1] != key.shape[1]:
+            raise ProgramError(f"{name}: lanes of one round read the same bank of the residual")
+        half = half_rows(self.arch.act_rows)
+        read = f["in_base"] + np.array([0, f["in_chunks"] * f["in_chunk_rows"] - 1])
+        if f["res_side"] and len({*(rows >= half).tolist()} | {*(read >= half).tolist()}) != 2:
+            raise ProgramError(f"{name}: res_side is set, but the residual lies in the half of the input")
 
     def _gather(self, f: dict[str, int], tap: dict[str, int], grid: _Grid, chunk: int, count: int) -> Int8Array:
         """Codes (positions, count * C) of chunks chunk .. chunk+count-1 under a tap."""
@@ -256,11 +286,7 @@ class Machine:
     ) -> None:
         """Requantizes (positions, C) accumulators and writes the words of output chunk `chunk`."""
         p = self.arch.pixels
-        y, x = grid.oy + f["out_y0"], grid.ox
-        if f["out_split"]:
-            flat = (2 * (y & 1) + (x & 1)) * f["out_phase_pixels"] + (y >> 1) * f["out_pitch"] + (x >> 1)
-        else:
-            flat = y * f["out_pitch"] + x
+        flat = _positions(f, "out", grid)
         bank = flat % p
         rows = self._rows(f["out_base"], chunk, f["out_chunk_rows"], flat)
         self._check_rows(rows, f"layer {f['layer']}")
@@ -268,7 +294,10 @@ class Machine:
             raise ProgramError(f"layer {f['layer']}: writes words that a LOAD under way writes")
         total = rshift((acc >> (4 * pre)) * mult, np.asarray(SHIFTS)[s_sel]) + f["post"]
         if f["residual"]:
-            words = self.memory[bank, self._rows(f["res_base"], chunk, f["res_chunk_rows"], flat)]
+            where = _positions(f, "res", grid)
+            res_rows = self._rows(f["res_base"], chunk, f["res_chunk_rows"], where)
+            self._check_residual(f, grid, bank, where % p, res_rows)
+            words = self.memory[where % p, res_rows]
             total = total + words.view(np.int8).astype(np.int64) * f["res_mult"]
         code = clamp(rshift(total, FRACTION_BITS), f["clamp_lo"], f["clamp_hi"])
         self.memory[bank, rows] = code.astype(np.int8).view(np.uint8)

@@ -12,7 +12,7 @@ from bitloom.program.commands import Base
 from bitloom.program.geometry import Grid, Reading, Tap, Window, highest_word, make_grid, window_grid, window_taps
 from bitloom.program.inputs import BEAT, FoldSpec, LinearSpec, fold_of, fold_taps
 from bitloom.program.layouts import LaidOut, lay_out, window_of_node
-from bitloom.program.regions import Layout, Placement, Region, allocate, chunk_count, peak_rows
+from bitloom.program.regions import Layout, Placement, Region, allocate, chunk_count, half_rows, peak_rows
 from bitloom.program.schedule import Buffer, EngineJob, LoadJob, Schedule, make_schedule
 from bitloom.program.steps import EngineStep, LoadStep, Plan, Step, StoreStep
 from bitloom.quantize.qgraph import QConcat, QConv, QuantGraph
@@ -26,19 +26,21 @@ MAX_POSITIONS = 1 << 18  #: flat positions of a chunk that the drain can address
 def plan(qgraph: QuantGraph, arch: ArchConfig) -> Plan:
     """The plan of `qgraph` on `arch`.
 
-    Where tensors do not fit into the activation memory as they are, results first overwrite residual inputs at their
-    last use, then chains of layers are cut into stripes of rows. Raises UnsupportedLayerError for a layer that the
-    accelerator cannot express, ProgramError when nothing fits (the text tells where, and how many rows would do).
+    Where tensors do not fit into the activation memory as they are, residuals first take the layout of their output,
+    then results overwrite residual inputs at their last use, then chains of layers are cut into stripes of rows. Raises
+    UnsupportedLayerError for a layer that the accelerator cannot express, ProgramError when nothing fits (the text
+    tells where, and how many rows would do).
     """
     fold = _fold(qgraph, arch, striped=False)
-    laid = lay_out(qgraph, arch.channels, fold is not None)
-    _check_taps(laid, fold, arch)
-    least = _load_words(laid, fold, arch)
-    dense = make_schedule(laid, fold, least, arch, in_place=True)
-    for schedule in (make_schedule(laid, fold, least, arch), dense):
-        placed = allocate(schedule.regions(), arch.act_rows)
-        if placed is not None:
-            return _Materializer(laid, fold, schedule, placed, arch).run()
+    for in_place in (False, True):
+        laid = lay_out(qgraph, arch.channels, fold is not None, in_place)
+        _check_taps(laid, fold, arch)
+        least = _load_words(laid, fold, arch)
+        dense = make_schedule(laid, fold, least, arch, in_place=True)
+        for schedule in (make_schedule(laid, fold, least, arch), dense):
+            placed = allocate(schedule.regions(), arch.act_rows, schedule.apart())
+            if placed is not None:
+                return _Materializer(laid, fold, schedule, placed, arch).run()
     fold = _fold(qgraph, arch, striped=True)
     found = _in_stripes(laid, fold, _load_words(laid, fold, arch), arch)
     if found is not None:
@@ -62,7 +64,7 @@ def _in_stripes(
     while True:
         schedule = make_schedule(laid, fold, least, arch, True, tuple(chains[k] for k in sorted(chains)))
         regions = schedule.regions()
-        placed = allocate(regions, arch.act_rows)
+        placed = allocate(regions, arch.act_rows, schedule.apart())
         if placed is not None:
             return schedule, placed
         _, step = peak_rows(regions)
@@ -145,6 +147,8 @@ class _Materializer:
         self.laid, self.fold, self.schedule, self.regions = laid, fold, schedule, regions
         self.arch = arch
         self.base = {r.name: r.base for r in regions}
+        half = half_rows(arch.act_rows)
+        self.halves = {r.name: {r.base >= half, r.base + r.rows > half} for r in regions}
         self.layers = ["begin"]
 
     def run(self) -> Plan:
@@ -248,6 +252,7 @@ class _Materializer:
             pad_code=self.laid.graph.tensors[node.input].zero_point,
             dst=self._placement(job.dst),
             residual=None if job.residual is None else self._placement(job.residual),
+            res_side=job.residual is not None and not self.halves[job.src.region] & self.halves[job.residual.region],
             grid=grid,
             taps=taps,
             flat=flat,

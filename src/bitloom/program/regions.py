@@ -133,11 +133,32 @@ def peak_rows(regions: tuple[Region, ...]) -> tuple[int, int]:
     return rows, step
 
 
-def allocate(regions: tuple[Region, ...], act_rows: int) -> tuple[Region, ...] | None:
-    """The regions with bases, verified; None when neither of the tried orders fits into act_rows.
+def allocate(
+    regions: tuple[Region, ...], act_rows: int, apart: tuple[tuple[str, str], ...] = ()
+) -> tuple[Region, ...] | None:
+    """The regions with bases, verified; None when none of the tried orders fits into act_rows.
 
     First fit at the lowest free base, once with large regions first, once in order of birth, once by lifetime.
+    apart: names that should lie in different halves of the memory (docs/spec/streams.md); given up where that does not
+    fit.
     """
+    for window in (*_halves(regions, act_rows, apart), {}):
+        placed = _first_fit(regions, act_rows, window)
+        if placed is not None:
+            verify_regions(placed, act_rows)
+            return placed
+    return None
+
+
+def half_rows(act_rows: int) -> int:
+    """Rows of the lower half of the activation memory: the row's top bit tells the halves apart."""
+    return 1 << ((act_rows - 1).bit_length() - 1)
+
+
+def _first_fit(
+    regions: tuple[Region, ...], act_rows: int, window: dict[str, tuple[int, int]]
+) -> tuple[Region, ...] | None:
+    """window: name -> rows [first, end) that a region must stay in; others may lie anywhere."""
     orders = (
         sorted(range(len(regions)), key=lambda i: (-regions[i].rows, regions[i].first)),
         sorted(range(len(regions)), key=lambda i: (regions[i].first, -regions[i].rows)),
@@ -145,17 +166,52 @@ def allocate(regions: tuple[Region, ...], act_rows: int) -> tuple[Region, ...] |
     )
     for order in orders:
         placed: dict[int, Region] = {}
-        for i in order:
+        for i in sorted(order, key=lambda i: regions[i].name not in window):
             region = regions[i]
             taken = sorted((r.base, r.base + r.rows) for r in placed.values() if _meet(r, region))
-            base = 0
+            base, limit = window.get(region.name, (0, act_rows))
             for begin, end in taken:
                 if base + region.rows <= begin:
                     break
                 base = max(base, end)
+            if base + region.rows > limit:
+                break
             placed[i] = replace(region, base=base)
-        result = tuple(placed[i] for i in range(len(regions)))
-        if all(r.base + r.rows <= act_rows for r in result):
-            verify_regions(result, act_rows)
-            return result
+        if len(placed) == len(regions):
+            return tuple(placed[i] for i in range(len(regions)))
     return None
+
+
+def _halves(
+    regions: tuple[Region, ...], act_rows: int, apart: tuple[tuple[str, str], ...]
+) -> list[dict[str, tuple[int, int]]]:
+    """Ways to give every region that is named in `apart` one half, such that the pairs differ; at most 64 of them.
+
+    Pairs that close an odd circle are left out; each connected part of the pairs may be turned around.
+    """
+    neighbours: dict[str, list[str]] = {}
+    for a, b in apart:
+        if a != b:
+            neighbours.setdefault(a, []).append(b)
+            neighbours.setdefault(b, []).append(a)
+    parts: list[dict[str, int]] = []
+    known: set[str] = set()
+    for start in neighbours:
+        if start in known:
+            continue
+        side, queue = {start: 0}, [start]
+        for name in queue:
+            for other in neighbours[name]:
+                if other not in side:
+                    side[other] = 1 - side[name]
+                    queue.append(other)
+        known |= side.keys()
+        parts.append(side)
+    if not parts:
+        return []
+    half = half_rows(act_rows)
+    spans = ((0, half), (half, act_rows))
+    ways = []
+    for turn in range(min(64, 1 << len(parts))):
+        ways.append({n: spans[s ^ (turn >> k & 1)] for k, part in enumerate(parts) for n, s in part.items()})
+    return ways

@@ -89,6 +89,11 @@ class Schedule:
                     span[buffer.region] = (first, index)
         return tuple(Region(name, self.region_rows[name], *life) for name, life in span.items())
 
+    def apart(self) -> tuple[tuple[str, str], ...]:
+        """Regions of the input and the residual of every job that has one: best read through different ports."""
+        jobs = (j for j in self.jobs if isinstance(j, EngineJob))
+        return tuple((j.src.region, j.residual.region) for j in jobs if j.residual is not None)
+
 
 @dataclass
 class _Builder:
@@ -214,7 +219,9 @@ class _Builder:
         joined = residual.region in {n.output for n in graph.nodes if isinstance(n, QConcat)}
         taken = node.output in self.offsets or node.output in self.whole
         shared = self._tensor(node.input).region == residual.region
-        return not (later or joined or taken or shared or name == graph.input)
+        laid = self.laid
+        moved = laid.split[node.output] != laid.split[name] or laid.pitch[node.output] != laid.pitch[name]
+        return not (later or joined or taken or shared or moved or name == graph.input)
 
     def _run_chain(self, chain: Chain) -> None:
         nodes = [n for n in self.laid.graph.nodes[chain.start : chain.end] if not isinstance(n, QConcat)]

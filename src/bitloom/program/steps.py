@@ -49,6 +49,7 @@ class EngineStep:
     """A convolution or pool over rows first_row .. first_row+grid.out_h-1 (flat: all positions) of its output.
 
     src_segments: channel groups of the input (empty for a folded image).  fold: the input is the folded image.
+    res_side: the residual lies in the other half of the memory than the input.
     """
 
     layer: int
@@ -63,6 +64,7 @@ class EngineStep:
     pad_code: int
     dst: Placement
     residual: Placement | None
+    res_side: bool
     grid: Grid
     taps: tuple[Tap, ...]
     flat: bool

@@ -1,10 +1,10 @@
 // Generated from bitloom/program/commands.py (make generate). Do not edit.
 package bl_pkg;
   localparam int unsigned HeaderBeats = 6;
-  localparam int unsigned CommandBits = 645;
+  localparam int unsigned CommandBits = 717;
   localparam int unsigned TapBits = 82;
   localparam logic [31:0] HardwareId = 32'hB1710010;
-  localparam logic [31:0] FormatVersion = 32'd1;
+  localparam logic [31:0] FormatVersion = 32'd2;
 
   localparam logic [7:0] OpBegin = 8'h01;
   localparam logic [7:0] OpEnd = 8'h02;
@@ -74,6 +74,11 @@ package bl_pkg;
     logic signed [7:0] clamp_lo;
     logic signed [31:0] post;
     logic [15:0] res_mult;
+    logic [0:0] res_side;
+    logic [11:0] res_y0;
+    logic [16:0] res_phase_pixels;
+    logic [16:0] res_pitch;
+    logic [0:0] res_split;
     logic [17:0] res_chunk_rows;
     logic [17:0] res_base;
     logic [11:0] out_y0;
@@ -90,7 +95,9 @@ package bl_pkg;
     logic [11:0] out_h;
     logic [16:0] out_w;
     logic [16:0] adv_x;
+    logic [11:0] adv_image;
     logic [11:0] adv_y;
+    logic [11:0] image_rows;
     logic [16:0] grid_w;
     logic signed [7:0] pad_code;
     logic [11:0] in_chunks;

@@ -1,12 +1,14 @@
 // Drain: accumulators (or pool results) -> requantize -> residual -> activation memory, P lanes × DC channels a cycle.
 // A job is one tile of one vector (conv) or one group of one chunk (pool). For every group, slice of DC channels and round
-// (lanes of distinct banks) one operation enters the pipeline; with a residual one every second cycle, because
-// reading it and writing the result share port B (they fall on cycles of opposite parity).
+// (lanes of distinct banks) one operation enters the pipeline. A residual is read through port A of the half of the memory
+// that the array does not read (res_side); where it lies in the same half, through port B, which the writes need as well: then
+// one operation every second cycle (they fall on cycles of opposite parity). Lanes of a round must have distinct residual
+// banks too: the compiler sees to it.
 //   job_valid_i/job_ready_o   job, taken when both are high; payload sampled then
 //   buf_free_o[b]             accumulator buffer b has been read entirely
 //   pool_pop_o                the pool result at the head of its queue has been used
 //   idle_o                    nothing queued, nothing in flight, all writes done
-// Resource: P·DC requantizers, two P×P crossbars of DC and C bytes.
+// Resource: P·DC requantizers, two address generators, two P×P crossbars of DC and C bytes.
 module bl_drain
   import bl_pkg::*;
 #(
@@ -56,7 +58,11 @@ module bl_drain
   output logic [P-1:0][NS-1:0]        mem_slice_o,
   output logic [P-1:0][RowW-1:0]      mem_row_o,
   output logic [P-1:0][C-1:0][7:0]    mem_d_o,
-  input  logic [P-1:0][C-1:0][7:0]    mem_q_i
+  input  logic [P-1:0][C-1:0][7:0]    mem_q_i,
+  // memory port A, residual
+  output logic [P-1:0]                res_en_o,
+  output logic [P-1:0][RowW-1:0]      res_row_o,
+  input  logic [P-1:0][C-1:0][7:0]    res_q_i
 );
   import bl_latency_pkg::*;
 
@@ -72,22 +78,36 @@ module bl_drain
   logic [RoundW-1:0] round_q;
   logic [17:0]       out_row0_q, res_row0_q, out_row_q, res_row_q;
   logic [1:0]        ptag_q;
-  logic              addr_valid, addr_pop;
+  logic              out_valid, res_valid, addr_valid, addr_pop;
   logic [P-1:0]      addr_lanes;
   logic [P-1:0][BankW-1:0]  addr_bank;
   logic [P-1:0][RowW-1:0]   addr_row;
   logic [P-1:0][RoundW-1:0] addr_round;
   logic [RoundW-1:0] addr_rounds;
-  logic              step_ok, op, no_lane, last_round, last_slice, last_chunk, group_end, job_end, job_take;
+  logic [P-1:0][BankW-1:0]  res_bank;
+  logic [P-1:0][RowW-1:0]   res_row;
+  logic [P-1:0]             unused_lanes;
+  logic [P:0][RoundW-1:0]   unused_rounds;
+  logic              slow_residual, step_ok, op, no_lane, last_round, last_slice, last_chunk, group_end, job_end, job_take;
 
   bl_drain_addr #(.P(P), .ActRows(ActRows)) u_addr (
     .clk_i, .rst_i, .init_i, .cmd_i,
-    .valid_o(addr_valid), .lanes_o(addr_lanes), .bank_o(addr_bank), .row_o(addr_row), .round_o(addr_round),
+    .split_i(cmd_i.out_split), .pitch_i(cmd_i.out_pitch), .phase_pixels_i(cmd_i.out_phase_pixels), .y0_i(cmd_i.out_y0),
+    .valid_o(out_valid), .lanes_o(addr_lanes), .bank_o(addr_bank), .row_o(addr_row), .round_o(addr_round),
     .rounds_o(addr_rounds), .pop_i(addr_pop)
   );
+  bl_drain_addr #(.P(P), .ActRows(ActRows)) u_res_addr (
+    .clk_i, .rst_i, .init_i, .cmd_i,
+    .split_i(cmd_i.res_split), .pitch_i(cmd_i.res_pitch), .phase_pixels_i(cmd_i.res_phase_pixels), .y0_i(cmd_i.res_y0),
+    .valid_o(res_valid), .lanes_o(unused_lanes), .bank_o(res_bank), .row_o(res_row), .round_o(unused_rounds[P-1:0]),
+    .rounds_o(unused_rounds[P]), .pop_i(addr_pop)
+  );
+  // Both walk the same grid from the same start, so they are valid together.
+  assign addr_valid = out_valid & res_valid;
 
+  assign slow_residual = cmd_i.residual & ~cmd_i.res_side;
   assign no_lane     = addr_rounds == '0;
-  assign step_ok     = busy_q & addr_valid & (~cmd_i.residual | parity_q);
+  assign step_ok     = busy_q & addr_valid & (~slow_residual | parity_q);
   assign op          = step_ok & ~no_lane;
   assign last_round  = round_q + 1'b1 >= addr_rounds;
   assign last_slice  = 32'(slice_q) == NS - 1;
@@ -154,12 +174,12 @@ module bl_drain
 
   // ---- cycle u+1: lane-to-bank selection; accumulators arrive ----
   logic                          op1_q, pool1_q;
-  logic [P-1:0]                  bank_en1_q;
-  logic [P-1:0][BankW-1:0]       bank_lane1_q, lane_bank1_q;
-  logic [P-1:0][RowW-1:0]        bank_row1_q;
+  logic [P-1:0]                  bank_en1_q, res_en1_q;
+  logic [P-1:0][BankW-1:0]       bank_lane1_q, res_bank1_q;
+  logic [P-1:0][RowW-1:0]        bank_row1_q, res_row1_q;
   logic [SliceW-1:0]             slice1_q;
   logic [7:0]                    chunk1_q;
-  logic [RowW-1:0]               out_row1_q, res_row1_q;
+  logic [RowW-1:0]               out_base1_q, res_base1_q;
   logic [P-1:0][DC-1:0][31:0]    pool_acc1_q;
   logic                          unused_rows;
   assign unused_rows = ^{out_row_q, res_row_q, group_q, cmd_i};
@@ -169,18 +189,24 @@ module bl_drain
     pool1_q      <= pool_q;
     slice1_q     <= slice_q;
     chunk1_q     <= chunk_q;
-    out_row1_q   <= out_row_q[RowW-1:0];
-    res_row1_q   <= res_row_q[RowW-1:0];
-    lane_bank1_q <= addr_bank;
+    out_base1_q  <= out_row_q[RowW-1:0];
+    res_base1_q  <= res_row_q[RowW-1:0];
+    res_bank1_q  <= res_bank;
     bank_en1_q   <= '0;
+    res_en1_q    <= '0;
     for (int b = 0; b < int'(P); b++) begin
       bank_lane1_q[b] <= '0;
       bank_row1_q[b]  <= '0;
+      res_row1_q[b]   <= '0;
       for (int p = 0; p < int'(P); p++) begin
         if (addr_lanes[p] && addr_bank[p] == BankW'(b) && addr_round[p] == round_q) begin
           bank_en1_q[b]   <= op;
           bank_lane1_q[b] <= BankW'(p);
           bank_row1_q[b]  <= addr_row[p];
+        end
+        if (addr_lanes[p] && res_bank[p] == BankW'(b) && addr_round[p] == round_q) begin
+          res_en1_q[b]  <= op & cmd_i.residual;
+          res_row1_q[b] <= res_row[p];
         end
       end
     end
@@ -194,8 +220,8 @@ module bl_drain
 
   // ---- cycle u+2: one slice into the requantizers; the residual is read ----
   logic                        op2_q;
-  logic [P-1:0]                bank_en2_q;
-  logic [P-1:0][BankW-1:0]     bank_lane2_q, lane_bank2_q;
+  logic [P-1:0]                bank_en2_q, res_en2_q;
+  logic [P-1:0][BankW-1:0]     bank_lane2_q, res_bank2_q;
   logic [P-1:0][RowW-1:0]      rd_row2_q, wr_row2_q;
   logic [SliceW-1:0]           slice2_q;
   logic [P-1:0][DC-1:0][31:0]  acc2_q;
@@ -206,12 +232,13 @@ module bl_drain
   always_ff @(posedge clk_i) begin
     op2_q        <= op1_q;
     bank_en2_q   <= bank_en1_q;
+    res_en2_q    <= res_en1_q;
     bank_lane2_q <= bank_lane1_q;
-    lane_bank2_q <= lane_bank1_q;
+    res_bank2_q  <= res_bank1_q;
     slice2_q     <= slice1_q;
     for (int b = 0; b < int'(P); b++) begin
-      rd_row2_q[b] <= bank_row1_q[b] + res_row1_q;
-      wr_row2_q[b] <= bank_row1_q[b] + out_row1_q;
+      rd_row2_q[b] <= res_row1_q[b] + res_base1_q;
+      wr_row2_q[b] <= bank_row1_q[b] + out_base1_q;
     end
     for (int j = 0; j < int'(DC); j++) begin
       m2_q[j]   <= cmd_i.pool_mult;
@@ -233,18 +260,19 @@ module bl_drain
     end
   end
 
-  // ---- residual: port B read in cycle u+2, data in u+4, bank to lane, into the requantizers in u+5 ----
-  logic [1:0][P-1:0][BankW-1:0]  lane_bank_d;   // u+3, u+4
+  // ---- residual: port A or B read in cycle u+2, data in u+4, bank to lane, into the requantizers in u+5 ----
+  logic [1:0][P-1:0][BankW-1:0]  res_bank_d;    // u+3, u+4
   logic [1:0][SliceW-1:0]        slice_d;
   logic [P-1:0][DC-1:0][7:0]     res5_q;
 
   always_ff @(posedge clk_i) begin
-    lane_bank_d <= {lane_bank_d[0], lane_bank2_q};
+    res_bank_d  <= {res_bank_d[0], res_bank2_q};
     slice_d     <= {slice_d[0], slice2_q};
     for (int p = 0; p < int'(P); p++) begin
       for (int j = 0; j < int'(DC); j++) begin
-        res5_q[p][j] <= cmd_i.residual
-                        ? mem_q_i[lane_bank_d[1][p]][(NS > 1) ? int'(slice_d[1]) * int'(DC) + j : j] : 8'd0;
+        automatic int byte_at = (NS > 1) ? int'(slice_d[1]) * int'(DC) + j : j;
+        automatic logic [BankW-1:0] from = res_bank_d[1][p];
+        res5_q[p][j] <= !cmd_i.residual ? 8'd0 : cmd_i.res_side ? res_q_i[from][byte_at] : mem_q_i[from][byte_at];
       end
     end
   end
@@ -301,12 +329,15 @@ module bl_drain
   assign mem_we_o = wr;
   always_comb begin
     for (int b = 0; b < int'(P); b++) begin
-      mem_en_o[b]  = wr ? wr_en_q[WriteDelay-1][b] : bank_en2_q[b] & cmd_i.residual;
+      mem_en_o[b]  = wr ? wr_en_q[WriteDelay-1][b] : res_en2_q[b] & ~cmd_i.res_side;
       mem_row_o[b] = wr ? wr_row_q[WriteDelay-1][b] : rd_row2_q[b];
       mem_d_o[b]   = {NS{wr_d_q[b]}};
       for (int s = 0; s < int'(NS); s++) mem_slice_o[b][s] = (NS == 1) || wr_slice_q[WriteDelay-1] == SliceW'(s);
     end
   end
+
+  assign res_en_o  = res_en2_q & {P{cmd_i.res_side}};
+  assign res_row_o = rd_row2_q;
 
   assign idle_o = ~busy_q & ~job_valid_i & ~op1_q & ~op2_q & ~(|wr_op_q);
 endmodule

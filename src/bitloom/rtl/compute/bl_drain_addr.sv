@@ -1,6 +1,7 @@
-// Output addresses: walks the grid group by group, for ever, and gives for every group the bank and the row (relative to
-// the tensor's base) of each lane, whether the lane is written, and its round: lanes of one round hit distinct banks.
-//   n = phase·phase_pixels + (y >> split)·pitch + (x >> split), y = oy + out_y0, phase = {y[0], x[0]} & split
+// Addresses of a tensor that is written or added: walks the grid group by group, for ever, and gives for every group the
+// bank and the row (relative to the tensor's base) of each lane, whether the lane is written, and its round: lanes of one
+// round hit distinct banks.
+//   n = phase·phase_pixels + (y >> split)·pitch + (x >> split), y = oy + y0, phase = {y[0], x[0]} & split
 //   bank = n mod P, row = n div P (by a constant multiplier, exact for n < 2^18)
 // Handshake: valid_o/pop_i, first word falls through. Throughput 1 group per cycle after 7 cycles of fill.
 // Resource: 2·P multipliers (P of them vanish when P is a power of two).
@@ -16,7 +17,11 @@ module bl_drain_addr
   input  logic                     clk_i,
   input  logic                     rst_i,
   input  logic                     init_i,       // a new command: cmd_i is stable from here on
-  input  cmd_t                     cmd_i,
+  input  cmd_t                     cmd_i,        // the grid
+  input  logic                     split_i,      // the layout
+  input  logic [16:0]              pitch_i,
+  input  logic [16:0]              phase_pixels_i,
+  input  logic [11:0]              y0_i,
   output logic                     valid_o,
   output logic [P-1:0]             lanes_o,      // written lanes
   output logic [P-1:0][BankW-1:0]  bank_o,
@@ -44,7 +49,7 @@ module bl_drain_addr
 
   bl_coords #(.P(P)) u_coords (
     .clk_i, .rst_i, .init_i,
-    .grid_w_i(cmd_i.grid_w), .adv_y_i(cmd_i.adv_y), .adv_x_i(cmd_i.adv_x),
+    .rows_i(12'hFFF), .grid_w_i(cmd_i.grid_w), .adv_y_i(cmd_i.adv_y), .adv_x_i(cmd_i.adv_x),
     .next_i  (en & run_q & ~last_group), .mark_i(1'b0), .rewind_i(1'b0),
     .home_i  (en & run_q & last_group),
     .ready_o (coords_ready), .oy_o(oy), .ox_o(ox)
@@ -54,8 +59,8 @@ module bl_drain_addr
     run_q <= coords_ready & ~init_i;
     if (init_i) group_q <= '0;
     else if (en && run_q) group_q <= last_group ? '0 : group_q + 16'd1;
-    phase2_q <= {1'b0, cmd_i.out_phase_pixels, 1'b0};
-    phase3_q <= {2'b0, cmd_i.out_phase_pixels} + {1'b0, cmd_i.out_phase_pixels, 1'b0};
+    phase2_q <= {1'b0, phase_pixels_i, 1'b0};
+    phase3_q <= {2'b0, phase_pixels_i} + {1'b0, phase_pixels_i, 1'b0};
     if (rst_i || init_i) valid_q <= '0;
     else if (en) valid_q <= {valid_q[Stages-2:0], run_q};
     if (rst_i) run_q <= 1'b0;
@@ -73,27 +78,27 @@ module bl_drain_addr
     logic [1:0]  phase1;
     logic        unused_bits;
 
-    assign phase1 = cmd_i.out_split ? {y1_q[0], x1_q[0]} : 2'b00;
+    assign phase1 = split_i ? {y1_q[0], x1_q[0]} : 2'b00;
     assign unused_bits = ^{line3_q[28:18], quot5_q[Shift-1:0], phase2_q[18], phase3_q[18]};
 
     always_ff @(posedge clk_i) begin
       if (en) begin
         // 1: output coordinates
-        y1_q  <= oy[p] + cmd_i.out_y0;
+        y1_q  <= oy[p] + y0_i;
         x1_q  <= ox[p];
         in1_q <= oy[p] < cmd_i.out_h && ox[p] < cmd_i.out_w;
         // 2: coordinates inside the image or phase image
-        ry2_q <= cmd_i.out_split ? {1'b0, y1_q[11:1]} : y1_q;
-        rx2_q <= cmd_i.out_split ? {1'b0, x1_q[16:1]} : x1_q;
+        ry2_q <= split_i ? {1'b0, y1_q[11:1]} : y1_q;
+        rx2_q <= split_i ? {1'b0, x1_q[16:1]} : x1_q;
         unique case (phase1)
           2'd0: base2_q <= '0;
-          2'd1: base2_q <= {1'b0, cmd_i.out_phase_pixels};
+          2'd1: base2_q <= {1'b0, phase_pixels_i};
           2'd2: base2_q <= phase2_q[17:0];
           default: base2_q <= phase3_q[17:0];
         endcase
         in2_q <= in1_q;
         // 3, 4: flat position
-        line3_q <= ry2_q * cmd_i.out_pitch;
+        line3_q <= ry2_q * pitch_i;
         rest3_q <= base2_q + {1'b0, rx2_q};
         in3_q   <= in2_q;
         flat4_q <= line3_q[17:0] + rest3_q;

@@ -1,15 +1,17 @@
 // Grid coordinates (oy, ox) of the P lanes of a group: lane p of group g is flat position n = g·P + p,
-// oy = n div grid_w, ox = n mod grid_w, kept incrementally (no divider).
+// oy = n div grid_w mod rows, ox = n mod grid_w, kept incrementally (no divider); adv_y = (P div grid_w) mod rows.
+// Rows that never wrap: rows_i = 4095.
 //   init_i   starts the sequential set-up for a new grid (P cycles, ready_o low meanwhile)
 //   next_i   to the following group        mark_i   (with next_i) the following group becomes the tile's start
 //   rewind_i back to the tile's start      home_i   back to group 0, which becomes the tile's start
-// At most one of next_i, rewind_i, home_i in a cycle. Resource: 3 × P × 29 flip-flops, P × 3 adders.
+// At most one of next_i, rewind_i, home_i in a cycle. Resource: 3 × P × 29 flip-flops, P × 6 adders side by side.
 module bl_coords #(
   parameter int unsigned P = 2
 ) (
   input  logic              clk_i,
   input  logic              rst_i,
   input  logic              init_i,
+  input  logic [11:0]       rows_i,
   input  logic [16:0]       grid_w_i,
   input  logic [11:0]       adv_y_i,
   input  logic [16:0]       adv_x_i,
@@ -31,9 +33,11 @@ module bl_coords #(
   logic [PW-1:0]      lane_q;     // lane being set up; P when done
   logic [11:0]        walk_y_q;
   logic [16:0]        walk_x_q;
-  logic [17:0]        back;       // adv_x - grid_w, negative
+  logic [17:0]        back_x;     // adv_x - grid_w, negative
+  logic [12:0]        back_y;     // adv_y - rows, negative
 
-  assign back    = {1'b0, adv_x_i} - {1'b0, grid_w_i};
+  assign back_x  = {1'b0, adv_x_i} - {1'b0, grid_w_i};
+  assign back_y  = {1'b0, adv_y_i} - {1'b0, rows_i};
   assign ready_o = lane_q == PW'(P);
   assign oy_o    = y_q;
   assign ox_o    = x_q;
@@ -41,10 +45,16 @@ module bl_coords #(
   always_comb begin
     for (int p = 0; p < int'(P); p++) begin
       automatic logic [16:0] straight = x_q[p] + adv_x_i;
-      automatic logic [17:0] wrapped  = {1'b0, x_q[p]} + back;
+      automatic logic [17:0] wrapped  = {1'b0, x_q[p]} + back_x;
       automatic logic        wrap     = ~wrapped[17];
+      // Rows for both outcomes of the column, with and without a new image.
+      automatic logic [11:0] same_y   = y_q[p] + adv_y_i;
+      automatic logic [11:0] down_y   = y_q[p] + adv_y_i + 12'd1;
+      automatic logic [12:0] same_new = {1'b0, y_q[p]} + back_y;
+      automatic logic [12:0] down_new = {1'b0, y_q[p]} + back_y + 13'd1;
       next_x[p] = wrap ? wrapped[16:0] : straight;
-      next_y[p] = y_q[p] + adv_y_i + 12'(wrap);
+      if (wrap) next_y[p] = down_new[12] ? down_y : down_new[11:0];
+      else      next_y[p] = same_new[12] ? same_y : same_new[11:0];
     end
   end
 
@@ -67,7 +77,7 @@ module bl_coords #(
       lane_q <= lane_q + 1'b1;
       if (walk_x_q + 17'd1 == grid_w_i) begin
         walk_x_q <= '0;
-        walk_y_q <= walk_y_q + 12'd1;
+        walk_y_q <= (walk_y_q + 12'd1 == rows_i) ? '0 : walk_y_q + 12'd1;
       end else begin
         walk_x_q <= walk_x_q + 17'd1;
       end

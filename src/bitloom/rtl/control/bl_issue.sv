@@ -139,7 +139,7 @@ module bl_issue
 
   bl_coords #(.P(P)) u_coords (
     .clk_i, .rst_i, .init_i(start_i),
-    .grid_w_i(cmd_i.grid_w), .adv_y_i(cmd_i.adv_y), .adv_x_i(cmd_i.adv_x),
+    .rows_i(cmd_i.image_rows), .grid_w_i(cmd_i.grid_w), .adv_y_i(cmd_i.adv_image), .adv_x_i(cmd_i.adv_x),
     .next_i  (go & (~last_group | (last_step & ~last_tile))),
     .mark_i  (last_group),
     .rewind_i(go & last_group & ~last_step),

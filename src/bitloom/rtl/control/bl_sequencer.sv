@@ -78,7 +78,8 @@ module bl_sequencer
   always_comb begin
     bad_field = 1'b0;
     if (is_engine) begin
-      bad_field = cmd_i.n_taps == '0 || cmd_i.in_chunks == '0 || cmd_i.n_groups == '0 || cmd_i.grid_w == '0;
+      bad_field = cmd_i.n_taps == '0 || cmd_i.in_chunks == '0 || cmd_i.n_groups == '0 || cmd_i.grid_w == '0
+                || cmd_i.image_rows == '0;
       if (cmd_i.opcode == OpConv) begin
         bad_field |= cmd_i.n_vectors == '0 || cmd_i.n_tiles == '0 || cmd_i.tile_groups == '0
                    || cmd_i.last_tile_groups == '0 || 32'(cmd_i.tile_groups) > T || 32'(cmd_i.last_tile_groups) > T;

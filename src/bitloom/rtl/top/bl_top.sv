@@ -318,11 +318,11 @@ module bl_top
   );
 
   // ---- drain, DMA and port B ----
-  logic [P-1:0]             drain_en, mem_en_b;
+  logic [P-1:0]             drain_en, mem_en_b, res_en;
   logic                     drain_we, mem_we_b, dma_wvalid, dma_wready;
   logic [P-1:0][NS-1:0]     drain_slice, mem_slice_b;
-  logic [P-1:0][RowW-1:0]   drain_row, mem_row_b;
-  logic [P-1:0][C-1:0][7:0] drain_d, mem_d_b;
+  logic [P-1:0][RowW-1:0]   drain_row, mem_row_b, res_row;
+  logic [P-1:0][C-1:0][7:0] drain_d, mem_d_b, mem_q_r;
   logic [BankW-1:0]         dma_bank;
   logic [RowW-1:0]          dma_row;
   logic [C-1:0][7:0]        dma_word;
@@ -337,7 +337,7 @@ module bl_top
     .acc_buf_o(acc_buf), .acc_group_o(acc_group), .acc_i(acc), .param_ptag_o(param_ptag), .param_m_i(param_m),
     .param_s_i(param_s), .param_pre_i(param_pre), .pool_acc_i(pool_head), .pool_pop_o(pool_pop),
     .mem_en_o(drain_en), .mem_we_o(drain_we), .mem_slice_o(drain_slice), .mem_row_o(drain_row), .mem_d_o(drain_d),
-    .mem_q_i(mem_q_b)
+    .mem_q_i(mem_q_b), .res_en_o(res_en), .res_row_o(res_row), .res_q_i(mem_q_r)
   );
 
   assign dma_wready = ~(|drain_en);
@@ -359,7 +359,7 @@ module bl_top
   end
 
   bl_act_mem #(.P(P), .C(C), .DC(DC), .ActRows(ActRows)) u_act_mem (
-    .clk_i, .en_a_i(mem_en_a), .row_a_i(mem_row_a), .q_a_o(mem_q_a),
+    .clk_i, .en_a_i(mem_en_a), .row_a_i(mem_row_a), .q_a_o(mem_q_a), .en_r_i(res_en), .row_r_i(res_row), .q_r_o(mem_q_r),
     .en_b_i(mem_en_b), .we_b_i(mem_we_b), .slice_b_i(mem_slice_b), .row_b_i(mem_row_b), .d_b_i(mem_d_b), .q_b_o(mem_q_b)
   );
 
