@@ -1,4 +1,4 @@
-"""The four integer networks that `bench_speed.py` runs, each made once and kept in the output folder.
+"""The four integer networks that `bench_speed.py` runs, each made once and kept in the output folder until removed.
 
 ResNet-18 and ResNet-50 come with real weights: their widths are Hierarchical Bit Programming on calibration images.
 ResNet-34 and VGG-16 have He-initialised weights of the right shape, and widths drawn from what HBP gave ResNet-18.
@@ -6,7 +6,6 @@ ResNet-34 and VGG-16 have He-initialised weights of the right shape, and widths 
 
 from __future__ import annotations
 
-import hashlib
 import pickle
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -16,7 +15,6 @@ import numpy as np
 import numpy.typing as npt
 from torch import Tensor
 
-import bitloom
 from bitloom import zoo
 from bitloom.allocate.allocation import BitAllocation
 from bitloom.allocate.hbp import allocate
@@ -38,7 +36,6 @@ WIDTHS = (0, 2, 3, 4, 5)
 FC_WIDTHS = (2, 3)  #: of VGG-16's fully connected layers: 103 M weights that DDR has to deliver
 CALIBRATION = 150  #: images; a third of them is held out for the sensitivities
 SEED = 20261124
-_FOLDERS = ("allocate", "data", "frontends", "graph", "numerics", "quantize", "reference", "zoo")
 
 Int8Array = npt.NDArray[np.int8]
 
@@ -53,8 +50,8 @@ class Prepared:
 
 
 def prepare(name: str, data: Path, folder: Path) -> Prepared:
-    """The integer network `name`, from `folder` when the same sources have made it before. data: .../imagenet."""
-    path = folder / f"{name}-{_sources()}.pickle"
+    """The integer network `name`, from `folder` when it has been made before. data: .../imagenet."""
+    path = folder / f"{name}.pickle"
     if path.is_file():
         with path.open("rb") as file:
             loaded: Prepared = pickle.load(file)
@@ -126,11 +123,3 @@ def _shave(bits: dict[str, Int8Array], inputs: dict[str, int], order: Iterable[t
         if bits[name][channel] > 2:
             bits[name][channel] -= 1
             over -= inputs[name]
-
-
-def _sources() -> str:
-    """Hash of the sources that decide the integers of a network."""
-    root, digest = Path(bitloom.__file__).parent, hashlib.sha256()
-    for path in [Path(__file__), *sorted(p for f in _FOLDERS for p in (root / f).rglob("*.py"))]:
-        digest.update(path.name.encode() + path.read_bytes())
-    return digest.hexdigest()[:16]
