@@ -18,6 +18,7 @@ from speed_networks import NETWORKS, Prepared, images_of, prepare
 from bitloom.explore.performance import CAUSES, Performance
 from bitloom.explore.planned import planned_performance
 from bitloom.program.lower import input_image, lower
+from bitloom.program.ordering import choose_order, reorder
 from bitloom.program.plan import plan
 from bitloom.quantize.qgraph import QConv
 from bitloom.reference.fast import quantize_input
@@ -33,13 +34,13 @@ ROOT = Path(__file__).resolve().parents[1]
 RESULT = ROOT / "benchmarks" / "results" / "speed.json"
 
 
-def measure(prepared: Prepared, name: str, arch: ArchConfig, data: Path, out: Path) -> dict[str, Any]:
-    """One row: the network on RTL, an image of `val`, all tensors against the integer reference."""
-    qgraph = prepared.qgraph
-    planned = plan(qgraph, arch)
+def measure(prepared: Prepared, name: str, arch: ArchConfig, data: Path, batch: int) -> dict[str, Any]:
+    """One row: the network on RTL, images of `val`, all tensors against the integer reference."""
+    qgraph = reorder(prepared.qgraph, choose_order(prepared.qgraph, arch))
+    planned = plan(qgraph, arch, batch)
     model = planned_performance(planned, load_device("xczu15eg"))
     program = lower(qgraph, planned)
-    codes = quantize_input(qgraph, images_of(name, data, 1, "val"))[0]
+    codes = quantize_input(qgraph, images_of(name, data, batch, "val"))
     result = run_workload(workload_of(program), [input_image(program, codes)], build(arch), SimOptions(dump=True))
     run = result.runs[0]
     comparison = compare_run(program, run, reference_tensors(qgraph, codes))
@@ -55,7 +56,7 @@ def measure(prepared: Prepared, name: str, arch: ArchConfig, data: Path, out: Pa
         "dsps": arch.array_dsps,
         "array": f"{arch.pixels} pixels x {arch.channels} channels x {arch.vector} outputs",
         "architecture_hash": f"{arch.hash:08x}",
-        "batch": 1,
+        "batch": batch,
         "cycles": run.cycles,
         "model_cycles": model.cycles,
         "cycles_by_cause": {c: run.registers[f"CYCLES_{c.upper()}"] for c in CAUSES},
@@ -111,6 +112,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--arch", default="full", help="named build (default: full, 3072 array DSPs)")
     parser.add_argument("--networks", nargs="+", default=list(NETWORKS), choices=NETWORKS)
+    parser.add_argument("--batch", type=int, nargs="+", default=[1], help="images that share a run (default: 1)")
     parser.add_argument("--out", type=Path, default=ROOT / "out" / "speed")
     args = parser.parse_args()
     data = Path(os.environ.get("BITLOOM_DATA", ROOT.parent / "shared" / "data")) / "imagenet"
@@ -118,8 +120,8 @@ def main() -> int:
         print(f"{data}: no such folder; set BITLOOM_DATA", file=sys.stderr)
         return 2
     exact = True
-    for name in args.networks:
-        row = measure(prepare(name, data, args.out), name, named_arch(args.arch), data, args.out)
+    for name, batch in ((n, b) for n in args.networks for b in args.batch):
+        row = measure(prepare(name, data, args.out), name, named_arch(args.arch), data, batch)
         _save(row)
         print(json.dumps({k: v for k, v in row.items() if k != "layers"}, indent=1), flush=True)
         exact = exact and bool(row["bit_exact"])

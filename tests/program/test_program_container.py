@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from bitloom.errors import OutputError, ProgramError
-from bitloom.program.container import Program, from_bytes, load, save, to_bytes
+from bitloom.program.container import FILE_VERSION, Program, from_bytes, load, save, to_bytes
 from bitloom.program.lower import input_image, lower
 from bitloom.program.machine import run_machine
 from bitloom.program.plan import plan
@@ -62,7 +62,7 @@ def test_texts_of_errors(tmp_path: Path) -> None:
     data = to_bytes(program)
     with pytest.raises(ProgramError, match="'x' is not a Bitloom program: it begins with b'PK"):
         from_bytes(b"PK\x03\x04" + data, what="x")
-    with pytest.raises(ProgramError, match="'program' has file version 9; this release reads 1: compile it again"):
+    with pytest.raises(ProgramError, match="'program' has file version 9; this release reads 2: compile it again"):
         from_bytes(data[:8] + (9).to_bytes(4, "little") + data[12:])
     with pytest.raises(ProgramError, match="'program' is corrupted: 3 bytes follow its last section"):
         from_bytes(data + b"abc")
@@ -84,7 +84,7 @@ def test_header_that_lies_about_format_or_hash_is_refused() -> None:
     def with_header(old: bytes, new: bytes) -> bytes:
         assert old in text
         changed = text.replace(old, new)
-        words = (1, len(changed), zlib.crc32(changed))
+        words = (FILE_VERSION, len(changed), zlib.crc32(changed))
         return data[:8] + b"".join(w.to_bytes(4, "little") for w in words) + changed + rest
 
     with pytest.raises(ProgramError, match="uses command format 7; this release uses 2"):

@@ -17,7 +17,7 @@ from bitloom.quantize.qgraph import Int8Array
 from bitloom.target.arch import ArchConfig
 
 MAGIC = b"BITLOOM\x00"
-FILE_VERSION = 1
+FILE_VERSION = 2
 ALIGNMENT = 64  #: bytes; the weights of a port begin at multiples of it in the program image
 
 
@@ -51,7 +51,7 @@ class Program:
     """Command and weight streams with what a driver and a simulator must know.
 
     commands: beats of 16 bytes.  weights: one stream per port.  layers: names by layer number.  scratch_bytes: size of
-    the scratch buffer.  placements: where each whole tensor lies while it lives.
+    the scratch buffer.  placements: where each whole tensor lies while it lives.  batch: images of a run (see `Plan`).
     """
 
     name: str
@@ -65,6 +65,7 @@ class Program:
     placements: dict[str, Placement]
     graph_hash: str
     scratch_bytes: int = 0
+    batch: int = 1
 
     @property
     def command_beats(self) -> int:
@@ -118,6 +119,7 @@ def to_bytes(program: Program) -> bytes:
         "graph_hash": program.graph_hash,
         "layers": list(program.layers),
         "scratch_bytes": program.scratch_bytes,
+        "batch": program.batch,
         "input": {"kind": type(program.input_spec).__name__, **asdict(program.input_spec)},
         "output": asdict(program.output_spec),
         "placements": {name: asdict(p) for name, p in program.placements.items()},
@@ -171,6 +173,7 @@ def from_bytes(data: bytes, arch: ArchConfig | None = None, what: str = "program
         placements={name: _placement(p) for name, p in header["placements"].items()},
         graph_hash=header["graph_hash"],
         scratch_bytes=header["scratch_bytes"],
+        batch=header["batch"],
     )
 
 

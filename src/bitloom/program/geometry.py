@@ -105,9 +105,10 @@ def _range(offset: int, stride: int, size: int, count: int) -> tuple[int, int]:
     return (low, high) if low < high else (0, 0)
 
 
-def window_taps(window: Window, layout: Layout) -> tuple[Tap, ...]:
-    """Taps in order (ky, kx) on an input of `layout`."""
+def window_taps(window: Window, layout: Layout, first_row: int = 0) -> tuple[Tap, ...]:
+    """Taps in order (ky, kx) on an input of `layout`; first_row: where the image begins (even when it is split)."""
     taps = []
+    above = (first_row >> 1 if layout.split else first_row) * layout.pitch
     step = 1 if window.reading is Reading.ANY else window.stride
     for ky in range(window.kernel[0]):
         for kx in range(window.kernel[1]):
@@ -122,16 +123,16 @@ def window_taps(window: Window, layout: Layout) -> tuple[Tap, ...]:
                 offset = phase * layout.phase_pixels + (dy >> 1) * layout.pitch + (dx >> 1)
             else:
                 offset = dy * layout.pitch + dx
-            taps.append(Tap(offset, y_lo, y_hi, x_lo, x_hi))
+            taps.append(Tap(above + offset, y_lo, y_hi, x_lo, x_hi))
     return tuple(taps)
 
 
-def window_grid(window: Window, layout: Layout, arch: ArchConfig) -> Grid:
+def window_grid(window: Window, layout: Layout, arch: ArchConfig, images: int = 1) -> Grid:
     """The grid that walks a window over an input of `layout`; the pitch of the image read is the grid's width."""
     rows, cols = window.out_size
     if window.reading is Reading.ANY:
-        return make_grid(1, 1, 1, arch)
-    return make_grid(layout.pitch, cols, rows, arch)
+        return make_grid(1, 1, images, arch)
+    return make_grid(layout.pitch, cols, images * rows, arch)
 
 
 def highest_word(grid: Grid, taps: tuple[Tap, ...], pixels: int) -> IntArray:

@@ -68,12 +68,16 @@ def lower(qgraph: QuantGraph, plan: Plan) -> Program:
         placements=plan.placements,
         graph_hash=graph_hash(qgraph),
         scratch_bytes=plan.scratch_bytes,
+        batch=plan.batch,
     )
 
 
 def input_image(target: Plan | Program, codes: Int8Array) -> bytes:
-    """DDR bytes of one image of codes, int8 (C, H, W) in [-127, 127]; DataError on anything else."""
-    return input_bytes(target.input_spec, codes)
+    """DDR bytes of a run: an image of codes, int8 (C, H, W) in [-127, 127], or a batch (N, C, H, W); else DataError."""
+    images = codes[None] if codes.ndim == 3 else codes
+    if len(images) != target.batch:
+        raise DataError(f"{len(images)} images for a program of batch {target.batch}; give {target.batch}")
+    return b"".join(input_bytes(target.input_spec, image) for image in images)
 
 
 def extract(target: Plan | Program, tensor: str, memory: Uint8Array) -> Int8Array:
@@ -112,6 +116,7 @@ def graph_hash(qgraph: QuantGraph) -> str:
 
 def _engine(step: EngineStep, arch: ArchConfig) -> Command:
     node, grid, dst, rq = step.node, step.grid, step.dst, step.node.requant
+    rows = ONE_IMAGE if step.image_rows is None else step.image_rows
     fields = {
         "opcode": Opcode.CONV if isinstance(node, QConv) else Opcode.POOL,
         "layer": step.layer,
@@ -123,9 +128,9 @@ def _engine(step: EngineStep, arch: ArchConfig) -> Command:
         "in_chunks": step.in_chunks,
         "pad_code": step.pad_code,
         "grid_w": grid.grid_w,
-        "image_rows": ONE_IMAGE,
+        "image_rows": rows,
         "adv_y": arch.pixels // grid.grid_w,
-        "adv_image": arch.pixels // grid.grid_w % ONE_IMAGE,
+        "adv_image": arch.pixels // grid.grid_w % rows,
         "adv_x": arch.pixels % grid.grid_w,
         "out_w": grid.out_w,
         "out_h": grid.out_h,

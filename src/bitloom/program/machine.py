@@ -204,8 +204,6 @@ class Machine:
                 order = np.where(inside, self._order[flat % self.arch.pixels, rows], 0)
                 if bool((order > allowed).any()):
                     raise ProgramError(f"layer {f['layer']}: reads word {order.max()} of LOAD before it is written")
-        if f["residual"]:
-            raise ProgramError(f"layer {f['layer']}: has a residual input while LOAD is under way")
 
     def _check_residual(
         self, f: dict[str, int], grid: _Grid, bank: IntArray, res_bank: IntArray, rows: IntArray
@@ -297,6 +295,8 @@ class Machine:
             where = _positions(f, "res", grid)
             res_rows = self._rows(f["res_base"], chunk, f["res_chunk_rows"], where)
             self._check_residual(f, grid, bank, where % p, res_rows)
+            if bool(self._order[where % p, res_rows].any()):
+                raise ProgramError(f"layer {f['layer']}: adds words that a LOAD under way writes")
             words = self.memory[where % p, res_rows]
             total = total + words.view(np.int8).astype(np.int64) * f["res_mult"]
         code = clamp(rshift(total, FRACTION_BITS), f["clamp_lo"], f["clamp_hi"])

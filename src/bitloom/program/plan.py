@@ -7,6 +7,7 @@ from dataclasses import replace
 import numpy as np
 
 from bitloom.errors import ProgramError, UnsupportedLayerError
+from bitloom.program.batch import batch_schedule, cuts
 from bitloom.program.chains import Chain, inputs_of, runs
 from bitloom.program.commands import Base
 from bitloom.program.geometry import Grid, Reading, Tap, Window, highest_word, make_grid, window_grid, window_taps
@@ -21,26 +22,37 @@ from bitloom.target.arch import ArchConfig
 __all__ = ["Plan", "plan"]
 
 MAX_POSITIONS = 1 << 18  #: flat positions of a chunk that the drain can address
+MAX_BATCH = 64
 
 
-def plan(qgraph: QuantGraph, arch: ArchConfig) -> Plan:
-    """The plan of `qgraph` on `arch`.
+def plan(qgraph: QuantGraph, arch: ArchConfig, batch: int = 1) -> Plan:
+    """The plan of `qgraph` on `arch`; batch: images of one run, which share the weights of the later layers (batch.py).
 
     Where tensors do not fit into the activation memory as they are, residuals first take the layout of their output,
-    then results overwrite residual inputs at their last use, then chains of layers are cut into stripes of rows. Raises
-    UnsupportedLayerError for a layer that the accelerator cannot express, ProgramError when nothing fits (the text
-    tells where, and how many rows would do).
+    then results overwrite residual inputs at their last use, then chains of layers are cut into stripes of rows (of a
+    single image). Raises UnsupportedLayerError for a layer that the accelerator cannot express, ProgramError when
+    nothing fits (the text tells where, and how many rows would do).
     """
     fold = _fold(qgraph, arch, striped=False)
     for in_place in (False, True):
         laid = lay_out(qgraph, arch.channels, fold is not None, in_place)
         _check_taps(laid, fold, arch)
         least = _load_words(laid, fold, arch)
+        if batch > 1:
+            found = _batch(laid, fold, least, arch, batch)
+            if found is not None:
+                return _Materializer(laid, fold, *found, arch, batch).run()
+            continue
         dense = make_schedule(laid, fold, least, arch, in_place=True)
         for schedule in (make_schedule(laid, fold, least, arch), dense):
             placed = allocate(schedule.regions(), arch.act_rows, schedule.apart())
             if placed is not None:
                 return _Materializer(laid, fold, schedule, placed, arch).run()
+    if batch > 1:
+        raise ProgramError(
+            f"{qgraph.name}: {batch} images do not fit the {arch.act_rows} rows of the activation memory of "
+            f"architecture '{arch.name}', image by image either; use a smaller batch or run single images"
+        )
     fold = _fold(qgraph, arch, striped=True)
     found = _in_stripes(laid, fold, _load_words(laid, fold, arch), arch)
     if found is not None:
@@ -51,6 +63,26 @@ def plan(qgraph: QuantGraph, arch: ArchConfig) -> Plan:
         f"but architecture '{arch.name}' has act_rows = {arch.act_rows}, and stripes of rows do not help; use an "
         f"architecture with at least {rows} rows or a smaller image"
     )
+
+
+def _batch(
+    laid: LaidOut, fold: FoldSpec | None, least: int, arch: ArchConfig, batch: int
+) -> tuple[Schedule, tuple[Region, ...]] | None:
+    """The schedule with the earliest cut that fits, first with residuals at full rate, then at any."""
+    if not 1 < batch <= MAX_BATCH:
+        raise ProgramError(f"batch = {batch}; legal: 1 .. {MAX_BATCH}")
+    legal = cuts(laid)
+    for strict in (True, False):
+        for cut in legal:
+            for in_place in (False, True):
+                schedule = batch_schedule(laid, fold, least, arch, in_place, batch, cut)
+                regions = schedule.regions()
+                if peak_rows(regions)[0] > arch.act_rows:
+                    continue
+                placed = allocate(regions, arch.act_rows, schedule.apart(), strict)
+                if placed is not None:
+                    return schedule, placed
+    return None
 
 
 def _in_stripes(
@@ -143,7 +175,9 @@ class _Materializer:
         schedule: Schedule,
         regions: tuple[Region, ...],
         arch: ArchConfig,
+        batch: int = 1,
     ) -> None:
+        self.batch = batch
         self.laid, self.fold, self.schedule, self.regions = laid, fold, schedule, regions
         self.arch = arch
         self.base = {r.name: r.base for r in regions}
@@ -175,13 +209,16 @@ class _Materializer:
         whole = {name: self._placement(b) for name, b in self.schedule.whole.items() if b.segments}
         out = self.schedule.whole[graph.output]
         c, h, w = graph.tensors[graph.output].shape
-        output = LinearSpec((c, h, w), out.segments, out.layout, arch.channels, out.words)
-        return Plan(graph.name, arch, tuple(steps), self.regions, whole, self._input_spec(), output, tuple(self.layers))
+        output = LinearSpec((c, h * self.batch, w), out.segments, out.layout, arch.channels, out.words)
+        return Plan(
+            graph.name, arch, tuple(steps), self.regions, whole, self._input_spec(), output, tuple(self.layers),
+            batch=self.batch,
+        )  # fmt: skip
 
     def _input_spec(self) -> FoldSpec | LinearSpec:
         if self.fold is not None:
             return self.fold
-        buffer = self.schedule.whole[self.laid.graph.input]
+        buffer = next(job.buffer for job in self.schedule.jobs if isinstance(job, LoadJob))
         shape = self.laid.graph.tensors[self.laid.graph.input].shape
         return LinearSpec(shape, buffer.segments, buffer.layout, self.arch.channels, buffer.words)
 
@@ -207,14 +244,16 @@ class _Materializer:
         if self.fold is not None:
             units = b.words + self.fold.window - 1
             per_beat = BEAT // self.fold.unit_bytes
+            offset = job.image * self.fold.bytes + b.y0 * self.fold.pitch * self.fold.unit_bytes
             return LoadStep(
-                layer, job.name, None, base, b.chunk_rows, 1, Base.INPUT, b.y0 * self.fold.pitch * self.fold.unit_bytes,
-                units // per_beat, b.words, False, per_beat.bit_length() - 1, self.fold.window,
+                layer, job.name, None, base, b.chunk_rows, 1, Base.INPUT, offset, units // per_beat, b.words, False,
+                per_beat.bit_length() - 1, self.fold.window,
             )  # fmt: skip
         chunks = chunk_count(b.segments, self.arch.channels)
         beats = b.words * self.arch.channels // BEAT
+        offset = job.image * chunks * beats * BEAT
         return LoadStep(
-            layer, job.name, self._placement(b), base, b.chunk_rows, chunks, Base.INPUT, 0, beats, b.words, True
+            layer, job.name, self._placement(b), base, b.chunk_rows, chunks, Base.INPUT, offset, beats, b.words, True
         )
 
     def _engine(self, job: EngineJob, layer: int, may_start: bool, must_wait: bool) -> EngineStep:
@@ -232,7 +271,8 @@ class _Materializer:
                 pixels = 4 * job.src.layout.phase_pixels
                 grid, taps = make_grid(pixels, pixels, 1, arch), (Tap(0, 0, 1, 0, pixels),)
             else:
-                grid, taps = window_grid(job.window, job.src.layout, arch), window_taps(job.window, job.src.layout)
+                grid = window_grid(job.window, job.src.layout, arch, job.images)
+                taps = window_taps(job.window, job.src.layout, job.src_row)
         out_chunks = chunk_count(job.dst.segments, arch.channels)
         first = step = 0
         if may_start and chunks == 1 and isinstance(node, QConv) and job.residual is None and not job.src.layout.split:
@@ -263,4 +303,5 @@ class _Materializer:
             wait_dma=must_wait and first == 0,
             load_first=first,
             load_step=step,
+            image_rows=job.window.out_size[0] if job.images > 1 and not flat else None,
         )

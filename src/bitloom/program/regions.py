@@ -134,15 +134,15 @@ def peak_rows(regions: tuple[Region, ...]) -> tuple[int, int]:
 
 
 def allocate(
-    regions: tuple[Region, ...], act_rows: int, apart: tuple[tuple[str, str], ...] = ()
+    regions: tuple[Region, ...], act_rows: int, apart: tuple[tuple[str, str], ...] = (), strict: bool = False
 ) -> tuple[Region, ...] | None:
     """The regions with bases, verified; None when none of the tried orders fits into act_rows.
 
     First fit at the lowest free base, once with large regions first, once in order of birth, once by lifetime.
     apart: names that should lie in different halves of the memory (docs/spec/streams.md); given up where that does not
-    fit.
+    fit, unless strict.
     """
-    for window in (*_halves(regions, act_rows, apart), {}):
+    for window in (*_halves(act_rows, apart), *([] if strict and apart else [{}])):
         placed = _first_fit(regions, act_rows, window)
         if placed is not None:
             verify_regions(placed, act_rows)
@@ -182,9 +182,7 @@ def _first_fit(
     return None
 
 
-def _halves(
-    regions: tuple[Region, ...], act_rows: int, apart: tuple[tuple[str, str], ...]
-) -> list[dict[str, tuple[int, int]]]:
+def _halves(act_rows: int, apart: tuple[tuple[str, str], ...]) -> list[dict[str, tuple[int, int]]]:
     """Ways to give every region that is named in `apart` one half, such that the pairs differ; at most 64 of them.
 
     Pairs that close an odd circle are left out; each connected part of the pairs may be turned around.

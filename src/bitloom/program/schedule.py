@@ -1,7 +1,8 @@
 """The order of work, and which buffer every job reads and writes.
 
 A chain of layers may be cut into stripes of rows: each stripe of the chain's last output is computed from stripes of
-the tensors before it, halo rows again, so that only the chain's end is ever whole.
+the tensors before it, halo rows again, so that only the chain's end is ever whole. In a batch the nodes before the cut
+run image by image, the others on all images at once (batch.py).
 """
 
 from __future__ import annotations
@@ -39,15 +40,19 @@ class Buffer:
 
 @dataclass(frozen=True)
 class LoadJob:
-    """LOAD of a buffer of the input image (or of the folded image, first unit row buffer.y0)."""
+    """LOAD of a buffer of input image `image` (or of the folded image, first unit row buffer.y0)."""
 
     name: str
     buffer: Buffer
+    image: int = 0
 
 
 @dataclass(frozen=True, eq=False)
 class EngineJob:
-    """Rows first .. end-1 of the output of `node`."""
+    """Rows first .. end-1 of the output of `node`; rows of a batch count through its images.
+
+    images: of one image, or of all of a batch at once.  src_row: row of src at which the (first) image begins.
+    """
 
     name: str
     node: QConv | QPool
@@ -56,7 +61,9 @@ class EngineJob:
     residual: Buffer | None
     first: int
     end: int
-    window: Window  #: of these rows, on the rows that src holds
+    window: Window  #: of these rows (of one image), on the rows that src holds
+    images: int = 1
+    src_row: int = 0
 
 
 @dataclass(frozen=True)
@@ -72,31 +79,42 @@ Job = LoadJob | EngineJob | StoreJob
 
 @dataclass(frozen=True, eq=False)
 class Schedule:
-    """Jobs in order, rows of every region, and the buffers that hold whole tensors."""
+    """Jobs in order, rows of every region, and the buffers that hold whole tensors.
+
+    times: when each job takes place; the images of a batch take theirs one after the other, at the same times.
+    kept: regions that live as long as images come, until time `kept_until` at least.
+    """
 
     jobs: tuple[Job, ...]
     region_rows: dict[str, int]
     whole: dict[str, Buffer]
+    times: tuple[int, ...]
+    kept: frozenset[str] = frozenset()
+    kept_until: int = 0
 
     def regions(self) -> tuple[Region, ...]:
         """Every region with the span of jobs that touch it, in order of birth; not yet allocated."""
         span: dict[str, tuple[int, int]] = {}
-        for index, job in enumerate(self.jobs):
+        for time, job in zip(self.times, self.jobs, strict=True):
             touched = (job.src, job.dst, job.residual) if isinstance(job, EngineJob) else (job.buffer,)
             for buffer in touched:
                 if buffer is not None:
-                    first, _ = span.get(buffer.region, (index, index))
-                    span[buffer.region] = (first, index)
+                    first, last = span.get(buffer.region, (time, time))
+                    span[buffer.region] = (min(first, time), max(last, time))
+        for name in self.kept:
+            span[name] = (0, max(span[name][1], self.kept_until))
         return tuple(Region(name, self.region_rows[name], *life) for name, life in span.items())
 
     def apart(self) -> tuple[tuple[str, str], ...]:
         """Regions of the input and the residual of every job that has one: best read through different ports."""
         jobs = (j for j in self.jobs if isinstance(j, EngineJob))
-        return tuple((j.src.region, j.residual.region) for j in jobs if j.residual is not None)
+        return tuple({(j.src.region, j.residual.region): None for j in jobs if j.residual is not None})
 
 
 @dataclass
-class _Builder:
+class Builder:
+    """Makes the jobs of a network of one image; `BatchBuilder` those of a batch."""
+
     laid: LaidOut
     fold: FoldSpec | None
     load_words: int
@@ -127,7 +145,7 @@ class _Builder:
                 self._run(node, index)
             index += 1
         self.jobs.append(StoreJob(f"store {graph.output}", self._tensor(graph.output)))
-        return Schedule(tuple(self.jobs), self.region_rows, self.whole)
+        return Schedule(tuple(self.jobs), self.region_rows, self.whole, tuple(range(len(self.jobs))))
 
     # ---- buffers ----
 
@@ -154,7 +172,8 @@ class _Builder:
         if name in self.whole:
             return self.whole[name]
         graph, arch = self.laid.graph, self.arch
-        _, rows, width = graph.tensors[name].shape
+        _, _, width = graph.tensors[name].shape
+        y0, rows = self._rows(name)
         layout = self._layout(name, rows)
         segments = self.laid.segments[name]
         owner, chunk = name, 0
@@ -167,13 +186,21 @@ class _Builder:
         if owner != name:
             parent = self._tensor(owner)
             per, at = parent.chunk_rows, chunk * parent.chunk_rows
-            buffer = Buffer(name, segments, 0, rows, width, layout, owner, at, per, parent.words)
+            buffer = Buffer(name, segments, y0, rows, width, layout, parent.region, at, per, parent.words)
         else:
             chunk_rows = -(-words // arch.pixels)
-            self.region_rows[name] = chunk_rows * chunk_count(segments, arch.channels)
-            buffer = Buffer(name, segments, 0, rows, width, layout, name, 0, chunk_rows, words)
+            region = self._region(name)
+            self.region_rows[region] = chunk_rows * chunk_count(segments, arch.channels)
+            buffer = Buffer(name, segments, y0, rows, width, layout, region, 0, chunk_rows, words)
         self.whole[name] = buffer
         return buffer
+
+    def _rows(self, name: str) -> tuple[int, int]:
+        """First row and rows of a whole tensor."""
+        return 0, self.laid.graph.tensors[name].shape[1]
+
+    def _region(self, name: str) -> str:
+        return name
 
     def _stripe(self, tensor: str, first: int, end: int, label: str) -> Buffer:
         layout = self._layout(tensor, end - first)
@@ -201,16 +228,20 @@ class _Builder:
         if self.fold is None:
             buffer = self._tensor(name)
         else:
-            buffer = self.whole[name] = self._folded(self.fold, 0, self.fold.rows, name)
+            buffer = self.whole[name] = self._folded(self.fold, 0, self.fold.rows, self._region(name))
         self.jobs.append(LoadJob(f"load {name}", buffer))
 
     def _run(self, node: QConv | QPool, index: int) -> None:
         window = self.laid.windows[node.name]
+        src, dst, residual = self._operands(node, index)
+        self.jobs.append(EngineJob(node.name, node, src, dst, residual, 0, window.out_size[0], window))
+
+    def _operands(self, node: QConv | QPool, index: int) -> tuple[Buffer, Buffer, Buffer | None]:
+        """Source, destination and residual of node number `index`."""
         residual = None if node.residual is None else self._tensor(node.residual)
         if residual is not None and self.in_place and self._may_overwrite(node, residual, index):
             self.whole[node.output] = replace(residual, tensor=node.output)
-        src, dst = self._tensor(node.input), self._tensor(node.output)
-        self.jobs.append(EngineJob(node.name, node, src, dst, residual, 0, window.out_size[0], window))
+        return self._tensor(node.input), self._tensor(node.output), residual
 
     def _may_overwrite(self, node: QConv | QPool, residual: Buffer, index: int) -> bool:
         """The drain reads a residual word just before it writes the result: a last use may be overwritten in place."""
@@ -221,6 +252,7 @@ class _Builder:
         shared = self._tensor(node.input).region == residual.region
         laid = self.laid
         moved = laid.split[node.output] != laid.split[name] or laid.pitch[node.output] != laid.pitch[name]
+        moved = moved or self._rows(node.output) != (residual.y0, residual.rows)
         return not (later or joined or taken or shared or moved or name == graph.input)
 
     def _run_chain(self, chain: Chain) -> None:
@@ -289,4 +321,4 @@ def make_schedule(
     load_words: least words per chunk of the input buffer (see `plan`).  in_place: results overwrite a residual input at
     its last use.  chains: what is cut into stripes.
     """
-    return _Builder(laid, fold, load_words, arch, in_place).build(chains)
+    return Builder(laid, fold, load_words, arch, in_place).build(chains)

@@ -49,7 +49,8 @@ class EngineStep:
     """A convolution or pool over rows first_row .. first_row+grid.out_h-1 (flat: all positions) of its output.
 
     src_segments: channel groups of the input (empty for a folded image).  fold: the input is the folded image.
-    res_side: the residual lies in the other half of the memory than the input.
+    res_side: the residual lies in the other half of the memory than the input.  image_rows: rows of one image, where
+    the grid holds several of a batch; first_row counts through them.
     """
 
     layer: int
@@ -75,6 +76,7 @@ class EngineStep:
     wait_dma: bool
     load_first: int
     load_step: int
+    image_rows: int | None = None
 
 
 Step = LoadStep | EngineStep | StoreStep
@@ -84,7 +86,8 @@ Step = LoadStep | EngineStep | StoreStep
 class Plan:
     """Everything the hardware needs to know about a network, before it is written as bits.
 
-    placements: where each whole tensor lies (absent: tensors that exist only in stripes).  layers: names by number.
+    placements: where each whole tensor lies (absent: tensors that exist only in stripes, or image by image).  layers:
+    names by number.  batch: images of a run; input_spec is of one, the output holds their rows one below the other.
     """
 
     name: str
@@ -96,3 +99,4 @@ class Plan:
     output_spec: LinearSpec
     layers: tuple[str, ...]
     scratch_bytes: int = 0
+    batch: int = 1

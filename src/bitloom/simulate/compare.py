@@ -135,6 +135,11 @@ def compare_run(program: Program, run: RunResult, expected: Mapping[str, Int8Arr
 
 
 def reference_tensors(qgraph: QuantGraph, codes: Int8Array) -> dict[str, Int8Array]:
-    """All tensors of one image, codes int8 (C, H, W), by the integer reference, and the output again under OUTPUT."""
-    tensors = {name: t[0] for name, t in run_fast(qgraph, codes[None], qgraph.tensors).items()}
+    """All tensors of one image by the integer reference, codes int8 (C, H, W), and the output again under OUTPUT.
+
+    Of a batch (N, C, H, W): the images' rows one below the other, (C, N*H, W), as a program of that batch has them.
+    """
+    images = codes[None] if codes.ndim == 3 else codes
+    runs = [run_fast(qgraph, image[None], qgraph.tensors) for image in images]
+    tensors = {name: np.concatenate([run[name][0] for run in runs], axis=1) for name in qgraph.tensors}
     return {**tensors, OUTPUT: tensors[qgraph.output]}

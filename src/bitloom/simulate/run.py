@@ -55,11 +55,16 @@ def simulate(
 ) -> SimResult:
     """Runs images of codes, int8 (N, C, H, W), through the RTL; binary None: `build(program.arch)`.
 
-    Raises SimulationError like `run_workload`, DataError for wrong images.
+    N must be a multiple of the program's batch: a run takes so many images. Raises SimulationError like `run_workload`,
+    DataError for wrong images.
     """
     built = build(program.arch) if binary is None else binary
-    result = run_workload(workload_of(program), [input_image(program, image) for image in images], built, options)
-    outputs = np.stack([output_codes(program.output_spec, run.output) for run in result.runs])
+    size = program.batch
+    batches = [input_image(program, images[at : at + size]) for at in range(0, len(images), size)]
+    result = run_workload(workload_of(program), batches, built, options)
+    stacked = np.stack([output_codes(program.output_spec, run.output) for run in result.runs])
+    runs, c, rows, w = stacked.shape
+    outputs = stacked.reshape(runs, c, size, rows // size, w).swapaxes(1, 2).reshape(-1, c, rows // size, w)
     return SimResult(outputs, result.runs, result.wall_s, result.peak_rss_mib)
 
 

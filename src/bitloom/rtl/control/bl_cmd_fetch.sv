@@ -48,7 +48,7 @@ module bl_cmd_fetch
   logic [127:0] data;
   logic         valid, ready, last, read_error, beat;
   bl_axi_reader #(.Outstanding(2), .FifoDepth(32)) u_reader (
-    .clk_i, .rst_i, .start_i, .addr_i(base_i), .beats_i, .flush_i, .busy_o, .error_o(read_error), .beat_o(beat),
+    .clk_i, .rst_i, .start_i, .addr_i(base_i), .beats_i, .flush_i, .pause_i(1'b0), .busy_o, .error_o(read_error), .beat_o(beat),
     .data_o(data), .valid_o(valid), .ready_i(ready), .last_o(last),
     .m_arid_o, .m_araddr_o, .m_arlen_o, .m_arsize_o, .m_arburst_o, .m_arvalid_o, .m_arready_i,
     .m_rid_i, .m_rdata_i, .m_rresp_i, .m_rlast_i, .m_rvalid_i, .m_rready_o

@@ -1,7 +1,8 @@
 // Runs the command stream: one command at a time, LOAD and STORE beside the following ones, and gives every cycle between
 // start and done exactly one cause.
 //   clear_o   resets the control of the datapath; flush_o aborts the AXI masters. Both precede every run; after an error
-//             flush_o stays until the masters are idle, so that a new start finds a clean machine.
+//             flush_o stays until the masters are idle, so that a new start finds a clean machine. Masters that stay busy
+//             (a slave that never answers) end a start with ErrTimeout after timeout_i cycles, like any stand-still.
 //   counters_o[0..6] total, compute, weights, planes, drain, input, control; the last six add up to the first.
 module bl_sequencer
   import bl_pkg::*;
@@ -128,6 +129,9 @@ module bl_sequencer
           flush_q <= 1'b0;
           first_q <= 1'b1;
           store_q <= 1'b0;
+        end else if (timeout_i != '0 && still_q >= timeout_i) begin
+          state_q <= Stop;
+          error_q <= ErrTimeout;
         end
       end
       Begin: state_q <= Fetch;
@@ -195,7 +199,7 @@ module bl_sequencer
         state_q <= Stop;
       end
     end else begin
-      still_q <= '0;
+      still_q <= (state_q == Clean) ? still_q + 32'd1 : '0;
     end
 
     if (rst_i) begin
@@ -220,7 +224,7 @@ module bl_sequencer
   end
 
   always_ff @(posedge clk_i) begin
-    if (state_q == Begin) begin
+    if (state_q == Clean) begin
       counters_o <= '0;
     end else if (running) begin
       counters_o[0] <= counters_o[0] + 32'd1;

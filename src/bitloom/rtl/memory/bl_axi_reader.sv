@@ -3,6 +3,7 @@
 //   busy_o    from start until the last beat has left data_o, or a flush has ended
 //   error_o   sticky until start_i or flush_i: response other than OKAY, rlast at a wrong beat, start_i while busy
 //   flush_i   (level or pulse) no new burst; what was requested is swallowed, then busy_o falls
+//   pause_i   (level) no new burst
 //   beat_o    pulse: a beat of the region came in
 // Bursts lie inside aligned blocks of 16·MaxBurst bytes, so none crosses 4 KiB, and the last beat of a burst is known from
 // its index. A burst is requested when the FIFO has room for all of it: m_rready_o is always high.
@@ -21,6 +22,7 @@ module bl_axi_reader #(
   input  logic [63:0]  addr_i,
   input  logic [31:0]  beats_i,
   input  logic         flush_i,
+  input  logic         pause_i,
   output logic         busy_o,
   output logic         error_o,
   output logic         beat_o,
@@ -65,7 +67,7 @@ module bl_axi_reader #(
   logic              request, arrive, burst_end, pop;
 
   assign to_edge = (BurstW + 1)'(MaxBurst) - {1'b0, addr_q[BurstW-1:0]};
-  assign request = len_valid_q && !drop_q && !flush_i && !error_o && (!m_arvalid_o || m_arready_i)
+  assign request = len_valid_q && !drop_q && !flush_i && !pause_i && !error_o && (!m_arvalid_o || m_arready_i)
                  && free_q >= FreeW'(len_q) && bursts_q != OutW'(Outstanding);
 
   // ---- arrivals ----

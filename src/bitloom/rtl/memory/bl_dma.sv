@@ -127,7 +127,7 @@ module bl_dma
   logic         in_valid, in_ready, in_last, in_beat, out_valid, out_ready, out_beat;
 
   bl_axi_reader u_reader (
-    .clk_i, .rst_i, .start_i(begin_load), .addr_i(addr_q), .beats_i(region), .flush_i,
+    .clk_i, .rst_i, .start_i(begin_load), .addr_i(addr_q), .beats_i(region), .flush_i, .pause_i(1'b0),
     .busy_o(reader_busy), .error_o(read_error_o), .beat_o(in_beat),
     .data_o(in_data), .valid_o(in_valid), .ready_i(in_ready), .last_o(in_last),
     .m_arid_o, .m_araddr_o, .m_arlen_o, .m_arsize_o, .m_arburst_o, .m_arvalid_o, .m_arready_i,

@@ -1,6 +1,7 @@
 // Weights: WP DDR readers and ports, M ring lanes and the engine that reads them.
 //   start_i[w]  port w reads beats_i beats from addr_i (a WEIGHTS command)
 //   flush_i     at the start of a run: aborts the readers, empties rings and engine
+//   yield_i     somebody else needs the memory (LOAD): the ports ask for nothing new unless the engine waits for words
 //   clear_i     zeroes the beat counter
 //   vec_*, step_*, wait_ddr_o: see control/bl_weight_engine.sv
 //   clear_digits_o, plane_*_o, hdr_*_o come exactly WeightLatency cycles after the decision: a plane decided in the cycle of
@@ -18,6 +19,7 @@ module bl_weights #(
   input  logic                 rst_i,
   input  logic                 clear_i,
   input  logic                 flush_i,
+  input  logic                 yield_i,
   output logic                 busy_o,
   output logic                 error_o,
   input  logic [WP-1:0]        start_i,
@@ -76,12 +78,15 @@ module bl_weights #(
   logic                 rsv;
   logic [1:0]           rsv_next;
   logic [WP-1:0]        busy, error, beat;
+  logic                 pause_q;
+
+  always_ff @(posedge clk_i) pause_q <= yield_i & ~wait_ddr_o;
 
   for (genvar w = 0; w < WP; w++) begin : g_port
     logic [127:0] data;
     logic         valid, ready, last;
     bl_axi_reader u_reader (
-      .clk_i, .rst_i, .start_i(start_i[w]), .addr_i, .beats_i, .flush_i,
+      .clk_i, .rst_i, .start_i(start_i[w]), .addr_i, .beats_i, .flush_i, .pause_i(pause_q),
       .busy_o(busy[w]), .error_o(error[w]), .beat_o(beat[w]),
       .data_o(data), .valid_o(valid), .ready_i(ready), .last_o(last),
       .m_arid_o(m_arid_o[w]), .m_araddr_o(m_araddr_o[w]), .m_arlen_o(m_arlen_o[w]), .m_arsize_o(m_arsize_o[w]),

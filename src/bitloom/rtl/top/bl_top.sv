@@ -271,7 +271,8 @@ module bl_top
   always_ff @(posedge clk_i) swap_q <= {swap_q[WeightLatency-2:0], step_take};
 
   bl_weights #(.C(C), .M(M), .WP(WP), .RingWords(RingWords), .WeightLatency(WeightLatency)) u_weights (
-    .clk_i, .rst_i, .clear_i(clear), .flush_i(flush), .start_i(weights_start), .addr_i(address), .beats_i(cmd.beats),
+    .clk_i, .rst_i, .clear_i(clear), .flush_i(flush), .yield_i(dma_busy), .start_i(weights_start),
+    .addr_i(address), .beats_i(cmd.beats),
     .busy_o(weights_busy), .error_o(weights_error), .beat_o(weights_beat), .beats_o(weights_beats),
     .vec_valid_i(vec_valid), .vec_ready_o(vec_ready), .vec_steps_i(vec_steps), .vec_tiles_i(vec_tiles),
     .vec_ptag_i(vec_ptag),
