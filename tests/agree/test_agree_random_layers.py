@@ -48,3 +48,28 @@ def test_random_layers_are_bit_exact_under_stalls(machine, part):
         if done == COUNT // 8:
             return
     pytest.fail(f"only {done} of {COUNT // 8} networks fit the build")
+
+
+def test_random_batches_are_bit_exact_under_stalls(machine):
+    """Two to four images share a run; some networks have layers on all images at once."""
+    arch, binary = machine
+    done = stacked = 0
+    for number in range(8000, 8200):
+        rng = np.random.default_rng((SEED, number))
+        qgraph = random_networks.random_network(rng, 5)
+        batch = int(rng.integers(2, 5))
+        try:
+            made = plan(qgraph, arch, batch)
+            program = lower(qgraph, made)
+        except BitloomError:
+            continue
+        codes = np.stack([random_networks.random_codes(rng, qgraph.tensors[qgraph.input].shape) for _ in range(batch)])
+        options = SimOptions(dump=True, seed=number, stall_probability=float(rng.choice([0.0, 0.1, 0.4])))
+        result = run_workload(workload_of(program), [input_image(program, codes)], binary, options)
+        comparison = compare_run(program, result.runs[0], reference_tensors(qgraph, codes))
+        assert comparison.exact, f"BITLOOM_SEED={SEED}, network {number}, batch {batch}: {comparison.text()}"
+        stacked += any(getattr(step, "image_rows", None) for step in made.steps)
+        done += 1
+        if done == 30:
+            break
+    assert done == 30 and stacked >= 10

@@ -8,6 +8,7 @@ run image by image, the others on all images at once (batch.py).
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
+from itertools import pairwise
 
 from bitloom.errors import ProgramError
 from bitloom.program.chains import Chain, inputs_of
@@ -106,9 +107,15 @@ class Schedule:
         return tuple(Region(name, self.region_rows[name], *life) for name, life in span.items())
 
     def apart(self) -> tuple[tuple[str, str], ...]:
-        """Regions of the input and the residual of every job that has one: best read through different ports."""
-        jobs = (j for j in self.jobs if isinstance(j, EngineJob))
-        return tuple({(j.src.region, j.residual.region): None for j in jobs if j.residual is not None})
+        """Regions that best lie in different halves of the memory, each with ports of its own: input and residual of a
+        job, which are read together, and an image and the result that is made of it while it comes in."""
+        pairs: dict[tuple[str, str], None] = {}
+        for before, job in pairwise((None, *self.jobs)):
+            if isinstance(job, EngineJob) and job.residual is not None:
+                pairs[job.src.region, job.residual.region] = None
+            if isinstance(before, LoadJob) and isinstance(job, EngineJob) and before.buffer is job.src:
+                pairs[job.src.region, job.dst.region] = None
+        return tuple(pairs)
 
 
 @dataclass

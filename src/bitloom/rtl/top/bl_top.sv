@@ -319,11 +319,11 @@ module bl_top
   );
 
   // ---- drain, DMA and port B ----
-  logic [P-1:0]             drain_en, mem_en_b, res_en;
-  logic                     drain_we, mem_we_b, dma_wvalid, dma_wready;
-  logic [P-1:0][NS-1:0]     drain_slice, mem_slice_b;
-  logic [P-1:0][RowW-1:0]   drain_row, mem_row_b, res_row;
-  logic [P-1:0][C-1:0][7:0] drain_d, mem_d_b, mem_q_r;
+  logic [P-1:0]             drain_en, res_en;
+  logic                     drain_we, dma_wvalid, dma_wready;
+  logic [P-1:0][NS-1:0]     drain_slice;
+  logic [P-1:0][RowW-1:0]   drain_row, res_row;
+  logic [P-1:0][C-1:0][7:0] drain_d, mem_q_r;
   logic [BankW-1:0]         dma_bank;
   logic [RowW-1:0]          dma_row;
   logic [C-1:0][7:0]        dma_word;
@@ -341,27 +341,10 @@ module bl_top
     .mem_q_i(mem_q_b), .res_en_o(res_en), .res_row_o(res_row), .res_q_i(mem_q_r)
   );
 
-  assign dma_wready = ~(|drain_en);
-  always_comb begin
-    mem_en_b    = drain_en;
-    mem_we_b    = drain_we;
-    mem_slice_b = drain_slice;
-    mem_row_b   = drain_row;
-    mem_d_b     = drain_d;
-    if (dma_wready) begin
-      mem_we_b = 1'b1;
-      for (int b = 0; b < int'(P); b++) begin
-        mem_en_b[b]    = dma_wvalid & (dma_bank == BankW'(b));
-        mem_slice_b[b] = '1;
-        mem_row_b[b]   = dma_row;
-        mem_d_b[b]     = dma_word;
-      end
-    end
-  end
-
   bl_act_mem #(.P(P), .C(C), .DC(DC), .ActRows(ActRows)) u_act_mem (
     .clk_i, .en_a_i(mem_en_a), .row_a_i(mem_row_a), .q_a_o(mem_q_a), .en_r_i(res_en), .row_r_i(res_row), .q_r_o(mem_q_r),
-    .en_b_i(mem_en_b), .we_b_i(mem_we_b), .slice_b_i(mem_slice_b), .row_b_i(mem_row_b), .d_b_i(mem_d_b), .q_b_o(mem_q_b)
+    .en_b_i(drain_en), .we_b_i(drain_we), .slice_b_i(drain_slice), .row_b_i(drain_row), .d_b_i(drain_d), .q_b_o(mem_q_b),
+    .valid_d_i(dma_wvalid), .ready_d_o(dma_wready), .bank_d_i(dma_bank), .row_d_i(dma_row), .d_d_i(dma_word)
   );
 
   bl_dma #(.P(P), .C(C), .ActRows(ActRows), .ReadLatency(3)) u_dma (
