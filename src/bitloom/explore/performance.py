@@ -160,7 +160,7 @@ def run_fluid(load: Workload, tiles: Tiling, feed: Feed, device: Device, timing:
     latency = timing.latency(device.clock_mhz)
     first_of = np.searchsorted(load.command_of, np.arange(len(load.nests)))
     whole = device.ddr_bytes_per_cycle(timing.ddr_efficiency)
-    dma = np.minimum(feed.port_bytes, whole / (feed.ports + 1))[:, None]  # LOAD's fair share of the bandwidth
+    dma = min(feed.port_bytes, whole / 2)  # LOAD's share of the bandwidth: the weight ports give way
     slower = np.maximum(1.0, feed.rate[:, None] / (whole - dma))
     which, column = np.arange(nw)[:, None], np.arange(nk)[None, :]
     shared = feed.room.shape[2] == 1  # one ring bound for all K variants

@@ -35,7 +35,7 @@ int main(int, char** argv) {
       case 0x08: return model.ier;
       case 0x0c: return model.isr;
       case 0x10: return 0xB1710010;
-      case 0x14: return 1;
+      case 0x14: return 2;
       case 0x18: return HASH;
       case 0x1c: return top.error_i;
       case 0x48: return top.layer_i;

@@ -213,7 +213,7 @@ module bl_top #(
         end
         8'h0C: s_axi_rdata_o <= {31'd0, pending_q};
         8'h10: s_axi_rdata_o <= 32'hB1710010;
-        8'h14: s_axi_rdata_o <= 32'd1;
+        8'h14: s_axi_rdata_o <= 32'd2;
         8'h18: s_axi_rdata_o <= ArchHash;
         8'h1C: s_axi_rdata_o <= error_q;
         8'h80: s_axi_rdata_o <= cycles_q;
