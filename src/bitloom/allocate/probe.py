@@ -1,0 +1,114 @@
+"""A network whose layers take rounded rows at will, differentiable: what sensitivities are measured on.
+
+float32 on the levels of the activations, as `quantize` would have them; the biases keep every channel's mean output
+over given images, layer by layer, so that a pick is measured as it will be used. Rounding passes gradients straight
+through where it does not clip (Bengio et al., arXiv:1308.3432).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+import numpy as np
+import numpy.typing as npt
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from bitloom.errors import DataError
+from bitloom.graph.execute import pad2d
+from bitloom.quantize.lower import ConcatStep, ConvStep, step_inputs
+from bitloom.quantize.observe import ActivationQuantizer, Calibration
+from bitloom.quantize.qgraph import Int8Array
+from bitloom.quantize.rounding import RoundedLayer
+from bitloom.quantize.stream import pool_step
+
+Bits = Mapping[str, Int8Array]
+
+
+class Probe:
+    """weight (Cout, Cin, KH, KW) and bias (Cout,) of every layer by name, float at first; inputs: mean input per weight.
+
+    `place` picks rows, `correct` sets the biases, `logits` runs a batch.
+    """
+
+    def __init__(self, calibration: Calibration, rounded: Mapping[str, RoundedLayer]) -> None:
+        self.calibration, self.lowered, self.rounded = calibration, calibration.lowered, rounded
+        self.steps = {step.name: step for step in self.lowered.convs}
+        self.weight = {name: torch.from_numpy(step.weight.copy()) for name, step in self.steps.items()}
+        self.bias = {name: torch.from_numpy(step.bias.copy()) for name, step in self.steps.items()}
+        self.widths = next(iter(rounded.values())).widths
+
+    def place(self, bits: Bits | None, only: str | None = None) -> None:
+        """Rows of `bits` (layers that it lacks, and None: float); only: one layer, the others as they are."""
+        for name, step in self.steps.items():
+            if only is None or name == only:
+                picked = None if bits is None else bits.get(name)
+                values = step.weight if picked is None else self.rows(name, picked)
+                self.weight[name] = torch.from_numpy(np.array(values)).reshape(step.weight.shape)
+
+    def rows(self, name: str, bits: Int8Array) -> npt.NDArray[np.float32]:
+        """Rounded weights (Cout, K) of one layer."""
+        codes, scale = self.rounded[name].pick(bits)
+        return np.asarray(codes * scale[:, None].astype(np.float32), dtype=np.float32)
+
+    def correct(self, images: Tensor) -> None:
+        """Biases such that every layer has its float mean output over `images` (N, C, H, W), the earlier ones done."""
+        means = self.calibration.output_means
+
+        def adjust(step: ConvStep, x: Tensor) -> None:
+            sums = F.conv2d(x, self.weight[step.name], None, step.stride)
+            self.bias[step.name] = torch.from_numpy(means[step.name]).float() - sums.mean(dim=(0, 2, 3))
+
+        with torch.no_grad():
+            self.logits(images, adjust)
+
+    def logits(self, images: Tensor, visit: Callable[[ConvStep, Tensor], None] | None = None) -> Tensor:
+        """(N, classes). visit(step, padded input) is called before each layer with weights."""
+        quantizers = self.calibration.activations
+        last = {name: i for i, step in enumerate(self.lowered.steps) for name in step_inputs(step)}
+        live = {self.lowered.input: _levels(images, quantizers[self.lowered.input])}
+        for index, step in enumerate(self.lowered.steps):
+            if isinstance(step, ConcatStep):
+                live[step.output] = torch.cat([live[x] for x in step.inputs], dim=1)
+            else:
+                if isinstance(step, ConvStep):
+                    x = pad2d(live[step.input], step.padding, 0.0)
+                    if visit is not None:
+                        visit(step, x)
+                    y = F.conv2d(x, self.weight[step.name], self.bias[step.name], step.stride)
+                else:
+                    y = pool_step(step, live[step.input])
+                if step.residual is not None:
+                    y = y + live[step.residual]
+                if step.relu is not None:
+                    y = y.clamp(0.0, step.relu.limit)
+                same = not isinstance(step, ConvStep) and step.same_scale
+                live[step.output] = y if same else _levels(y, quantizers[step.output])
+            for name in [n for n in live if last.get(n, index) <= index and n != self.lowered.output]:
+                del live[name]
+        return live[self.lowered.output].flatten(1)
+
+
+def _levels(x: Tensor, q: ActivationQuantizer) -> Tensor:
+    """x on the levels of `q`; the gradient is that of clipping."""
+    low, high = (-127 - q.zero_point) * q.scale, (127 - q.zero_point) * q.scale
+    clipped = x.clamp(low, high)
+    with torch.no_grad():
+        noise = torch.floor(clipped / q.scale + 0.5).mul_(q.scale).sub_(clipped)
+    return clipped + noise
+
+
+def log_probabilities(probe: Probe, images: Tensor, batch: int = 32) -> Tensor:
+    """(N, classes) float32, no gradients. DataError when a logit is not finite."""
+    with torch.no_grad():
+        parts = [F.log_softmax(probe.logits(part), dim=1) for part in torch.split(images, batch)]
+    result = torch.cat(parts)
+    if not bool(torch.isfinite(result).all()):
+        raise DataError(f"'{probe.lowered.name}' gives NaN or infinite logits; check the weights and the images")
+    return result
+
+
+def divergence(target: Tensor, found: Tensor) -> Tensor:
+    """KL(target || found) of every image in nats, (N,); both log-probabilities (N, classes)."""
+    return (target.exp() * (target - found)).sum(dim=1)
