@@ -74,9 +74,7 @@ def compile_model(
     cal: Calibration = journal.step("calibrate", key, lambda: calibrate(graph, calibration[:split]))
     rounded: dict[str, RoundedLayer] = journal.step("round", key, lambda: round_network(cal))
     held_out = calibration[split:] if split < len(calibration) else calibration
-    costs: dict[str, LayerCosts] = journal.step(
-        "sensitivity", key, lambda: layer_costs(graph, cal.lowered, rounded, held_out)
-    )
+    costs: dict[str, LayerCosts] = journal.step("sensitivity", key, lambda: layer_costs(cal, rounded, held_out))
     key += f" budget {budget}"
     allowed = {name: layer.at_least(budget.least, WIDTHS) for name, layer in costs.items()}
     cycle_limit = budget.cycle_limit(device.clock_mhz)

@@ -1,73 +1,159 @@
-"""Costs of widths on a network small enough to see through."""
+"""Every estimator on a network small enough to see through: signs, order, dead channels, noise, bad input."""
 
 from __future__ import annotations
+
+from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
 
+from allocate.small import tiny
+from bitloom.allocate.allocation import WIDTHS
+from bitloom.allocate.estimators.fisher import ChannelFisher
+from bitloom.allocate.estimators.gradient import GradientShare
+from bitloom.allocate.estimators.groups import GroupTruth, cut, ratios
+from bitloom.allocate.estimators.truth import Alone, LayerTruth
+from bitloom.allocate.gradients import GradientOptions, GradientPower, curvature_draw, gradient_power
 from bitloom.allocate.hbp import LayerCosts, allocate
-from bitloom.allocate.sensitivity import SensitivityOptions, layer_costs
-from bitloom.graph.ir import Conv, Flatten, GlobalAvgPool, Graph, Input, Linear, Node, Relu
-from bitloom.quantize.lower import lower
-from bitloom.quantize.rounding import RoundedLayer, round_layer
+from bitloom.allocate.probe import Probe, divergence, log_probabilities
+from bitloom.allocate.sensitivity import Estimator, layer_costs
+from bitloom.errors import DataError
+
+GRAPH, CALIBRATION, ROUNDED, IMAGES = tiny()
+ESTIMATORS: dict[str, Estimator] = {
+    "gradient": GradientShare(),
+    "pooled": GradientShare(pooled=True),
+    "fisher": ChannelFisher(),
+    "truth": LayerTruth(images=16, batch=8),
+    "share": LayerTruth(images=16, batch=8, power=0.0),
+    "groups": GroupTruth(groups=2, images=16, batch=8),
+}
 
 
-@pytest.fixture(scope="module")
-def network() -> tuple[Graph, dict[str, RoundedLayer], torch.Tensor]:
-    """Convolution, a selection of its channels (weights 0 and 1, exact at two bits), a linear layer."""
+@pytest.fixture(scope="module", params=list(ESTIMATORS))
+def case(request: pytest.FixtureRequest) -> tuple[str, dict[str, LayerCosts]]:
+    return request.param, layer_costs(CALIBRATION, ROUNDED, IMAGES, ESTIMATORS[request.param])
+
+
+def test_costs_are_not_negative_and_fall_with_width(case: tuple[str, dict[str, LayerCosts]]) -> None:
+    for name, layer in case[1].items():
+        assert layer.cost.shape == (len(CALIBRATION.output_means[name]), 8)
+        assert np.isfinite(layer.cost).all() and (layer.cost >= 0).all() and (np.diff(layer.cost, axis=1) <= 0).all()
+    assert {n: c.weights for n, c in case[1].items()} == {"conv": 9, "select": 6, "head": 6}
+    assert case[1]["conv"].cost[[0, 1, 2, 4], 1:3].min() > 0.0
+
+
+def test_a_dead_channel_costs_nothing_and_is_pruned(case: tuple[str, dict[str, LayerCosts]]) -> None:
+    assert case[1]["conv"].cost[5].max() <= 1e-9 * case[1]["conv"].cost.max()
+    assert allocate(case[1], WIDTHS, 4 * 114).allocation.bits["conv"][5] == 0
+
+
+def test_a_layer_exact_at_two_bits_is_free_there_and_dear_to_prune(case: tuple[str, dict[str, LayerCosts]]) -> None:
+    cost = case[1]["select"].cost
+    assert cost[:, 1:].max() <= 1e-9 * cost.max() and cost[:, 0].sum() > 0
+    assert set(allocate(case[1], WIDTHS, 4 * 114).allocation.bits["select"].tolist()) <= {0, 2}
+
+
+def test_the_same_images_and_seed_give_the_same_costs(case: tuple[str, dict[str, LayerCosts]]) -> None:
+    again = layer_costs(CALIBRATION, ROUNDED, IMAGES, ESTIMATORS[case[0]])
+    for name, layer in case[1].items():
+        assert np.array_equal(layer.cost, again[name].cost)
+
+
+def test_passes_are_stated() -> None:
+    found = {name: e.passes(20) for name, e in ESTIMATORS.items()}
+    assert found == {"gradient": 3, "pooled": 3, "fisher": 3, "truth": 84, "share": 81, "groups": 3 + 120}
+
+
+def test_a_channel_that_nothing_reads_has_no_power() -> None:
+    probe = Probe(CALIBRATION, ROUNDED)
+    power = gradient_power(probe, IMAGES)
+    assert power["select"].mean[3] == 0.0 and power["select"].shrunk()[3] == 0.0
+    assert (power["select"].mean[[0, 1, 2, 4]] > 0).all()
+
+
+def test_estimates_follow_the_measured_divergence() -> None:
+    """The curvature predicts the divergence of one channel rounded alone to within a factor of three."""
+    costs = layer_costs(CALIBRATION, ROUNDED, IMAGES, ChannelFisher(temperature=1.0, together=1))
+    probe = Probe(CALIBRATION, ROUNDED)
+    probe.correct(probe.correction_images)
+    alone = Alone(probe, IMAGES, 16, 1.0)
+    for channel in (0, 1, 2, 4):
+        rows = np.arange(6) == channel
+        truth = alone.of("conv", np.full(6, 2, np.int8), rows)
+        assert truth / 3 < costs["conv"].cost[channel, WIDTHS.index(2)] < truth * 3
+
+
+def test_curvature_draws_have_the_covariance_of_the_softmax() -> None:
+    logits = torch.tensor([[0.3, -1.0, 2.0, 0.0]])
+    draws = curvature_draw(logits.repeat(200_000, 1), torch.Generator().manual_seed(0)).double()
+    p = torch.softmax(logits[0], dim=0).double()
+    wanted = torch.diag(p) - torch.outer(p, p)
+    assert torch.allclose(draws.T @ draws / len(draws), wanted, atol=3e-3)
+    assert draws.sum(dim=1).abs().max() < 1e-5
+
+
+def test_shrinkage_leaves_clear_channels_and_pools_noisy_ones() -> None:
+    mean = np.array([1.0, 2.0, 3.0, 10.0])
+    assert np.allclose(GradientPower(mean, np.full(4, 1e-9)).shrunk(), mean)
+    assert np.allclose(GradientPower(mean, np.full(4, 100.0)).shrunk(), 4.0)
+
+
+def test_more_draws_are_less_noise() -> None:
+    probe = Probe(CALIBRATION, ROUNDED)
+    errors = [float(gradient_power(probe, IMAGES, GradientOptions(draws=d))["conv"].error[:5].mean()) for d in (1, 8)]
+    assert errors[1] < errors[0]
+
+
+def test_ratios_recover_layers_and_distrust_noise() -> None:
     rng = np.random.default_rng(0)
-    weight = rng.normal(0, 0.5, (6, 1, 3, 3)).astype(np.float32)
-    weight[5] = 0.0  # a dead channel
-    select = np.eye(6, dtype=np.float32).reshape(6, 6, 1, 1)
-    head = rng.normal(0, 3.0, (4, 6)).astype(np.float32)
-    zeros = np.zeros(6, np.float32)
-    nodes = (
-        Node("x", Input((1, 8, 8)), ()),
-        Node("conv", Conv(weight, zeros, (1, 1), (1, 1, 1, 1)), ("x",)),
-        Node("relu", Relu(), ("conv",)),
-        Node("select", Conv(select, zeros, (1, 1), (0, 0, 0, 0)), ("relu",)),
-        Node("pool", GlobalAvgPool(), ("select",)),
-        Node("flat", Flatten(), ("pool",)),
-        Node("head", Linear(head, np.zeros(4, np.float32)), ("flat",)),
-    )
-    graph = Graph("tiny", nodes, "head")
-    rounded = {
-        n: round_layer(w.reshape(len(w), -1), None) for n, w in (("conv", weight), ("select", select), ("head", head))
-    }
-    images = torch.from_numpy(
-        rng.normal(0, 1, (32, 1, 8, 8)).astype(np.float32) * rng.uniform(0.2, 3, (32, 1, 1, 1)).astype(np.float32)
-    )
-    return graph, rounded, images
+    layer = np.log(np.array([0.2, 1.0, 5.0]))
+    clean = {str(i): np.repeat(np.full((1, 8), v), 2, axis=0) for i, v in enumerate(layer)}
+    assert np.allclose([v[0] for v in ratios(clean).values()], np.exp(layer))
+    noisy = {n: v + rng.normal(0, 1.0, v.shape) for n, v in clean.items()}
+    spread = max(np.log(v).std() for v in ratios(noisy).values())
+    assert spread < 0.35  # the raw means of the halves have 0.7
 
 
-def costs_of(network: tuple[Graph, dict[str, RoundedLayer], torch.Tensor]) -> dict[str, LayerCosts]:
-    graph, rounded, images = network
-    return layer_costs(graph, lower(graph), rounded, images, SensitivityOptions(images=32, batch=8))
+def test_groups_are_equal_and_ordered() -> None:
+    cost = np.random.default_rng(0).permutation(np.arange(1.0, 13.0))[:, None] * np.ones((1, 3))
+    group = cut(cost, 4)
+    assert np.bincount(group).tolist() == [3, 3, 3, 3]
+    assert all(cost[group == i].max() < cost[group == i + 1].min() for i in range(3))
+    assert cut(cost[:2], 4).tolist() in ([0, 1], [1, 0])
 
 
-def test_costs_are_not_negative_and_fall_with_width(
-    network: tuple[Graph, dict[str, RoundedLayer], torch.Tensor],
-) -> None:
-    for name, layer in costs_of(network).items():
-        assert layer.cost.shape == (len(network[0][name].op.weight), 8)  # type: ignore[union-attr]
-        assert (layer.cost >= 0).all() and (np.diff(layer.cost, axis=1) <= 0).all()
-    assert {n: c.weights for n, c in costs_of(network).items()} == {"conv": 9, "select": 6, "head": 6}
+def test_the_probe_keeps_the_output_means() -> None:
+    probe = Probe(CALIBRATION, ROUNDED)
+    probe.place({name: np.full(len(m), 2, np.int8) for name, m in CALIBRATION.output_means.items()})
+    probe.correct(probe.correction_images)
+    outputs: dict[str, torch.Tensor] = {}
+    probe.logits(probe.correction_images, outputs=outputs)
+    for name, mean in CALIBRATION.output_means.items():
+        assert np.allclose(outputs[name].detach().mean(dim=(0, 2, 3)).numpy(), mean, atol=1e-4)
 
 
-def test_a_layer_exact_at_two_bits_is_free_there_and_dear_to_prune(
-    network: tuple[Graph, dict[str, RoundedLayer], torch.Tensor],
-) -> None:
-    costs = costs_of(network)
-    assert costs["select"].cost[:, 1:].max() == 0.0
-    assert costs["select"].cost[:, 0].sum() > 1e-3
-    bits = allocate(costs, network[1]["conv"].widths, 4 * 114).allocation.bits
-    assert set(bits["select"].tolist()) == {2}
+def test_the_probe_at_float_weights_is_the_float_network() -> None:
+    probe = Probe(CALIBRATION, ROUNDED)
+    probe.place(None)
+    assert float(divergence(log_probabilities(probe, IMAGES), log_probabilities(probe, IMAGES, 5)).abs().max()) < 1e-6
 
 
-def test_a_dead_channel_costs_nothing_and_is_pruned(
-    network: tuple[Graph, dict[str, RoundedLayer], torch.Tensor],
-) -> None:
-    costs = costs_of(network)
-    assert (costs["conv"].cost[5] == 0.0).all()
-    assert allocate(costs, network[1]["conv"].widths, 4 * 114).allocation.bits["conv"][5] == 0
+@pytest.mark.parametrize(
+    ("images", "text"),
+    [
+        (IMAGES[:1], r"sensitivity images have shape \(1, 1, 8, 8\); give at least 2"),
+        (IMAGES[:1].repeat(5, 1, 1, 1), "all 5 sensitivity images are equal"),
+        (torch.full_like(IMAGES[:4], float("nan")), "NaN or infinite pixels"),
+    ],
+)
+def test_useless_images(images: torch.Tensor, text: str) -> None:
+    with pytest.raises(DataError, match=text):
+        layer_costs(CALIBRATION, ROUNDED, images)
+
+
+def test_a_cost_that_is_not_finite_is_named() -> None:
+    broken = {n: replace(r, error=np.where(np.arange(8) == 1, np.nan, r.error)) for n, r in ROUNDED.items()}
+    with pytest.raises(DataError, match=r"conv: the cost of channel \d is not finite"):
+        layer_costs(CALIBRATION, broken, IMAGES)

@@ -13,6 +13,7 @@ import numpy as np
 
 from bitloom.allocate.allocation import BitAllocation
 from bitloom.allocate.core import solve_exact
+from bitloom.allocate.grouping import group_channels
 from bitloom.allocate.knapsack import FloatArray, IntArray, Problem, Solution, solve
 
 
@@ -65,7 +66,7 @@ def allocate(
     cost = np.concatenate([layer.cost for layer in layers.values()])
     inputs = np.concatenate([np.full(len(layer.cost), layer.weights, np.int64) for layer in layers.values()])
     size = inputs[:, None] * np.asarray(widths, np.int64)[None, :]
-    group = _groups(layers, opts.groups)
+    group = group_channels([layer.cost for layer in layers.values()], opts.groups)
     n_groups = int(group.max()) + 1
     grouped = solve(Problem(_sum_rows(cost, group, n_groups), _sum_rows(size, group, n_groups)), budget_bits)
     near = np.abs(np.arange(len(widths))[None, :] - grouped.choice[group][:, None]) <= opts.reach
@@ -99,20 +100,6 @@ def per_layer(layers: Mapping[str, LayerCosts], widths: tuple[int, ...], budget_
         for (name, layer), c in zip(layers.items(), solution.choice, strict=True)
     }
     return BitAllocation(bits, {name: layer.weights for name, layer in layers.items()})
-
-
-def _groups(layers: Mapping[str, LayerCosts], most: int) -> IntArray:
-    """Group number of every channel: inside a layer, channels in order of their total sensitivity, cut evenly."""
-    numbers, base = [], 0
-    for layer in layers.values():
-        channels = len(layer.cost)
-        count = min(most, channels)
-        finite = np.where(np.isfinite(layer.cost), layer.cost, 0.0)
-        rank = np.empty(channels, np.int64)
-        rank[np.argsort(np.log(finite + 1e-30).sum(axis=1), kind="stable")] = np.arange(channels)
-        numbers.append(base + rank * count // channels)
-        base += count
-    return np.concatenate(numbers)
 
 
 def _sum_rows(values: Any, group: IntArray, n: int) -> Any:

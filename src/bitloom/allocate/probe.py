@@ -27,7 +27,7 @@ Bits = Mapping[str, Int8Array]
 
 
 class Probe:
-    """weight (Cout, Cin, KH, KW) and bias (Cout,) of every layer by name, float at first; inputs: mean input per weight.
+    """weight (Cout, Cin, KH, KW) and bias (Cout,) of every layer by name, float at first.
 
     `place` picks rows, `correct` sets the biases, `logits` runs a batch.
     """
@@ -38,6 +38,11 @@ class Probe:
         self.weight = {name: torch.from_numpy(step.weight.copy()) for name, step in self.steps.items()}
         self.bias = {name: torch.from_numpy(step.bias.copy()) for name, step in self.steps.items()}
         self.widths = next(iter(rounded.values())).widths
+
+    @property
+    def correction_images(self) -> Tensor:
+        """The images that `quantize` corrects biases on."""
+        return self.calibration.images[: self.calibration.options.bias_images]
 
     def place(self, bits: Bits | None, only: str | None = None) -> None:
         """Rows of `bits` (layers that it lacks, and None: float); only: one layer, the others as they are."""
@@ -63,8 +68,27 @@ class Probe:
         with torch.no_grad():
             self.logits(images, adjust)
 
-    def logits(self, images: Tensor, visit: Callable[[ConvStep, Tensor], None] | None = None) -> Tensor:
-        """(N, classes). visit(step, padded input) is called before each layer with weights."""
+    def input_means(self, images: Tensor) -> dict[str, Tensor]:
+        """Mean of every layer's padded input per channel, (Cin,), at the present weights."""
+        means: dict[str, Tensor] = {}
+
+        def visit(step: ConvStep, x: Tensor) -> None:
+            means[step.name] = x.mean(dim=(0, 2, 3))
+
+        with torch.no_grad():
+            self.logits(images, visit)
+        return means
+
+    def logits(
+        self,
+        images: Tensor,
+        visit: Callable[[ConvStep, Tensor], None] | None = None,
+        outputs: dict[str, Tensor] | None = None,
+    ) -> Tensor:
+        """(N, classes). visit(step, padded input) is called before each layer with weights.
+
+        outputs: filled with each such layer's output, before residual and ReLU, as a variable to differentiate by.
+        """
         quantizers = self.calibration.activations
         last = {name: i for i, step in enumerate(self.lowered.steps) for name in step_inputs(step)}
         live = {self.lowered.input: _levels(images, quantizers[self.lowered.input])}
@@ -77,6 +101,8 @@ class Probe:
                     if visit is not None:
                         visit(step, x)
                     y = F.conv2d(x, self.weight[step.name], self.bias[step.name], step.stride)
+                    if outputs is not None:
+                        outputs[step.name] = y if y.requires_grad else y.requires_grad_()
                 else:
                     y = pool_step(step, live[step.input])
                 if step.residual is not None:

@@ -1,133 +1,72 @@
-"""What a width costs a channel: the measured harm of one layer quantized alone, shared among its channels.
+"""What a width costs a channel: one interface for every estimator, and what all of them promise.
 
-Estimate where the data suffice, decide where it pays: the Kullback-Leibler divergence of
-the network's output with one layer at one width is measured on calibration images; the layer's channels share it in
-proportion to their output error under the input covariance. Widths that are not measured follow the summed error.
+An estimator turns images and a table of rounded rows into a cost for each channel and width. Estimate where the data
+suffice, decide where it pays: with a few hundred images and thousands of channels a solver picks the channels whose
+cost was underestimated (the optimizer's curse), so the good estimators measure few numbers well and share them out.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
-import torch
-import torch.nn.functional as F
 from torch import Tensor
 
+from bitloom.allocate.estimators.gradient import GradientShare
 from bitloom.allocate.hbp import LayerCosts
-from bitloom.graph.execute import execute
-from bitloom.graph.ir import Conv, Graph, Linear, Node
-from bitloom.quantize.lower import Lowered
+from bitloom.allocate.probe import Probe
+from bitloom.errors import DataError
+from bitloom.quantize.observe import Calibration
 from bitloom.quantize.rounding import RoundedLayer
 
+MIN_IMAGES = 2  #: fewer have no spread; hundreds are needed for a good estimate
 
-@dataclass(frozen=True)
-class SensitivityOptions:
-    """measured: widths at which every layer is measured alone. images: how many calibration images serve."""
 
-    measured: tuple[int, ...] = (0, 2, 3, 4)
-    images: int = 32
-    batch: int = 16
+class Estimator(Protocol):
+    """Frozen dataclass of options; costs are in nats up to a common factor."""
+
+    def passes(self, layers: int) -> int:
+        """Forward passes over the images for a network of so many layers; a backward pass counts as two."""
+        ...
+
+    def costs(self, probe: Probe, images: Tensor) -> dict[str, npt.NDArray[np.float64]]:
+        """(Cout, widths) of every layer. The probe comes with float weights and is left with any."""
+        ...
 
 
 def layer_costs(
-    graph: Graph,
-    lowered: Lowered,
+    calibration: Calibration,
     rounded: Mapping[str, RoundedLayer],
     images: Tensor,
-    options: SensitivityOptions | None = None,
+    estimator: Estimator | None = None,
 ) -> dict[str, LayerCosts]:
-    """Costs of every channel of every layer at every rounded width.
+    """Costs of every channel of every layer at every rounded width, never negative, never rising with the width.
 
-    images: float (N, C, H, W), best not those the rounding has seen. Cost: len(measured) forward passes a layer.
-    Raises nothing of its own; a NaN loss is refused by the solver.
+    images: float (N, C, H, W), best not those that the rounding has seen. estimator: by default `GradientShare`.
+    Raises DataError: too few or equal images, NaN or infinite pixels, logits, gradients or costs.
     """
-    opts = SensitivityOptions() if options is None else options
-    batches = torch.split(images[: opts.images], opts.batch)
-    source = {step.name: step.input for step in lowered.convs}
-    target, means = _reference(graph, {graph[name].inputs[0] for name in source}, batches)
+    check_sensitivity_images(images)
+    chosen: Estimator = GradientShare() if estimator is None else estimator
+    probe = Probe(calibration, rounded)
+    found = chosen.costs(probe, images)
     result = {}
-    for name, layer in rounded.items():
-        error = np.maximum(np.nan_to_num(layer.error, nan=np.inf), 0.0)
-        mean = means[graph[name].inputs[0]]
-        measured = {b: _divergence(_with_layer(graph, name, layer, b, mean), batches, target) for b in opts.measured}
-        result[name] = LayerCosts(_share(error, layer.widths, measured), _weights(graph[name]))
+    for name, cost in found.items():
+        if not np.isfinite(cost).all():
+            channel = int(np.argmin(np.isfinite(cost).all(axis=1)))
+            raise DataError(f"{name}: the cost of channel {channel} is not finite; check the weights and the images")
+        # More bits never cost more: noise in the estimate must not be rewarded.
+        monotone = np.minimum.accumulate(np.maximum(cost, 0.0), axis=1)
+        result[name] = LayerCosts(monotone, int(np.prod(probe.steps[name].weight.shape[1:])))
     return result
 
 
-def _share(
-    error: npt.NDArray[np.float64], widths: tuple[int, ...], measured: Mapping[int, float]
-) -> npt.NDArray[np.float64]:
-    """cost[c, b] = KL(m) · error[c, b] / Σ_c error[c, m], m the nearest measured width.
-
-    Width 0 takes the larger of its own measurement and what the next width foretells: the divergence of a whole pruned
-    layer saturates, so that its shares are too small; and a layer that the next width holds exactly (weights of -1, 0
-    and 1) foretells nothing, so that only its own measurement keeps it from being pruned.
-    """
-    cost = np.zeros_like(error)
-    for i, b in enumerate(widths):
-        near = min(measured, key=lambda m: abs(m - b))
-        cost[:, i] = _scaled(measured[near], error[:, widths.index(near)], error[:, i])
-    live = [m for m in measured if m]
-    if 0 in widths and live:
-        low = min(live)
-        cost[:, widths.index(0)] = np.maximum(
-            cost[:, widths.index(0)], _scaled(measured[low], error[:, widths.index(low)], error[:, widths.index(0)])
-        )
-    # More bits never cost more: noise in the estimate must not be rewarded.
-    monotone: npt.NDArray[np.float64] = np.minimum.accumulate(cost, axis=1)
-    return monotone
-
-
-def _scaled(
-    divergence: float, base: npt.NDArray[np.float64], error: npt.NDArray[np.float64]
-) -> npt.NDArray[np.float64]:
-    """Shares of a divergence (never below 0, where rounding can put it) measured where the errors were `base`."""
-    total = float(base.sum())
-    return np.zeros_like(error) if total <= 0 else max(divergence, 0.0) * error / total
-
-
-def _weights(node: Node) -> int:
-    assert isinstance(node.op, Conv | Linear)
-    return int(np.prod(node.op.weight.shape[1:]))
-
-
-def _reference(graph: Graph, names: set[str], batches: tuple[Tensor, ...]) -> tuple[list[Tensor], dict[str, Tensor]]:
-    """Log-probabilities of the float network and the mean of each named tensor per channel (or per element)."""
-    target, sums, count = [], dict[str, Tensor](), 0
-    for batch in batches:
-        values = execute(graph, batch, {graph.output, *names})
-        target.append(F.log_softmax(values[graph.output].flatten(1), dim=1))
-        count += len(batch)
-        for name in names:
-            value = values[name]
-            total = value.mean(dim=(2, 3)).sum(dim=0) if value.ndim == 4 else value.sum(dim=0)
-            sums[name] = sums[name] + total if name in sums else total
-    return target, {name: total / count for name, total in sums.items()}
-
-
-def _with_layer(graph: Graph, name: str, layer: RoundedLayer, bits: int, mean: Tensor) -> Graph:
-    """The network with one layer at one width, the mean shift of its output corrected in the bias."""
-    op = graph[name].op
-    assert isinstance(op, Conv | Linear)
-    codes, scale = layer.pick(np.full(op.weight.shape[0], bits, np.int8))
-    weight = (codes * np.asarray(scale)[:, None]).astype(np.float32).reshape(op.weight.shape)
-    lost = op.weight - weight
-    lost = lost.sum(axis=(2, 3)) if lost.ndim == 4 else lost
-    bias = (op.bias + lost @ mean.numpy()).astype(np.float32)
-    nodes = tuple(replace(n, op=replace(op, weight=weight, bias=bias)) if n.name == name else n for n in graph.nodes)
-    return replace(graph, nodes=nodes)
-
-
-def _divergence(graph: Graph, batches: tuple[Tensor, ...], target: list[Tensor]) -> float:
-    """Mean KL(float || quantized) in nats per image."""
-    total, count = 0.0, 0
-    with torch.no_grad():
-        for batch, reference in zip(batches, target, strict=True):
-            logits = execute(graph, batch)[graph.output].flatten(1)
-            kl = F.kl_div(F.log_softmax(logits, dim=1), reference, reduction="sum", log_target=True)
-            total += float(kl)
-            count += len(batch)
-    return total / count
+def check_sensitivity_images(images: Tensor) -> None:
+    """DataError when the images cannot tell anything."""
+    if images.dim() != 4 or len(images) < MIN_IMAGES:
+        raise DataError(f"sensitivity images have shape {tuple(images.shape)}; give at least {MIN_IMAGES} of (C, H, W)")
+    if not bool(images.isfinite().all()):
+        raise DataError("sensitivity images hold NaN or infinite pixels; remove them")
+    if bool((images == images[:1]).all()):
+        raise DataError(f"all {len(images)} sensitivity images are equal; give different images")

@@ -1,0 +1,125 @@
+"""Networks, calibration images and measuring images of the accuracy benchmark, and what every allocation shares.
+
+Calibration images are split in three: rounding (also activation ranges and bias correction), sensitivities, and choice
+between settings (a baseline's smallest width). Validation and test images are only measured on.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from bitloom import zoo
+from bitloom.allocate.estimators.fisher import ChannelFisher
+from bitloom.allocate.hbp import LayerCosts
+from bitloom.allocate.probe import Probe
+from bitloom.allocate.sensitivity import layer_costs
+from bitloom.baselines.hawq import mean_traces
+from bitloom.baselines.ompq import orthogonality
+from bitloom.data.cifar import load_jpeg, load_lossless
+from bitloom.data.images import ImageSet, Preprocess, load_images
+from bitloom.frontends.load import load_model
+from bitloom.graph.execute import execute
+from bitloom.graph.ir import Graph
+from bitloom.journal import Journal
+from bitloom.quantize.observe import Calibration, calibrate
+from bitloom.quantize.rounding import RoundedLayer, round_layer
+from bitloom.quantize.statistics import round_network
+
+#: network -> weights file below the data folder, images for rounding, sensitivities and choice
+NETWORKS: dict[str, tuple[str, int, int, int]] = {
+    "resnet18": ("imagenet/weights/resnet18_hybrid.npz", 240, 160, 100),
+    "resnet20": ("cifar10/weights/resnet20-12fca82f.th", 1024, 512, 1000),
+    "resnet56": ("cifar10/weights/resnet56-4bfd9763.th", 1024, 512, 1000),
+    "resnet50": ("imagenet/weights/resnet50_pqf.npz", 240, 160, 100),
+}
+#: network -> its measuring sets, most telling first
+MEASURES = {
+    "resnet18": ("val", "val227"),
+    "resnet50": ("val",),
+    "resnet20": ("cifar10_test_lossless", "cifar10_test_jpeg"),
+    "resnet56": ("cifar10_test_lossless", "cifar10_test_jpeg"),
+}
+
+
+@dataclass(frozen=True, eq=False)
+class Prepared:
+    """What the allocations of one network share. tables: rounded rows by rounding; choice: images for settings."""
+
+    graph: Graph
+    calibration: Calibration
+    tables: Mapping[str, Mapping[str, RoundedLayer]]
+    costs: Mapping[str, LayerCosts]
+    naive: Mapping[str, LayerCosts]
+    traces: Mapping[str, float]
+    orm: np.ndarray
+    choice: Tensor
+
+    @property
+    def channels(self) -> dict[str, int]:
+        """Output channels by layer."""
+        return {name: len(layer.cost) for name, layer in self.costs.items()}
+
+    @property
+    def weights(self) -> dict[str, int]:
+        """Weights of one output channel by layer."""
+        return {name: layer.weights for name, layer in self.costs.items()}
+
+    @property
+    def total(self) -> int:
+        """Weights of the network."""
+        return sum(self.channels[n] * self.weights[n] for n in self.costs)
+
+
+def prepare(network: str, data: Path, out: Path) -> Prepared:
+    """Loads, calibrates, rounds and measures, each step resumed from `out` when it has finished before."""
+    file, n_round, n_measure, n_choice = NETWORKS[network]
+    graph = load_model(network, str(data / file))
+    images = _calibration_images(network, data)
+    first, second, third = torch.split(images[: n_round + n_measure + n_choice], [n_round, n_measure, n_choice])
+    journal, key = Journal(out / "steps"), f"{network} {n_round} {n_measure} {n_choice} 2"
+    calibration: Calibration = journal.step("calibrate", key, lambda: calibrate(graph, first))
+    gptq: dict[str, RoundedLayer] = journal.step("gptq", key, lambda: round_network(calibration))
+    nearest: dict[str, RoundedLayer] = {
+        s.name: round_layer(s.weight.reshape(len(s.weight), -1), None) for s in calibration.lowered.convs
+    }
+    costs: dict[str, LayerCosts] = journal.step("costs", key, lambda: layer_costs(calibration, gptq, second))
+    naive: dict[str, LayerCosts] = journal.step(
+        "naive",
+        key,
+        lambda: layer_costs(calibration, gptq, first[:n_measure], ChannelFisher(temperature=1.0, together=1)),
+    )
+    probe = Probe(calibration, gptq)
+    some = second[:32] if "cifar" not in file else second[:256]
+    labels = execute(graph, some)[graph.output].flatten(1).argmax(1).numpy()
+    traces = journal.step("traces", key, lambda: mean_traces(probe, some, labels))
+    orm = journal.step("orm", key, lambda: orthogonality(probe, second[:64]))
+    tables = {"gptq": gptq, "nearest": nearest}
+    return Prepared(graph, calibration, tables, costs, naive, traces, orm, third)
+
+
+def measured(network: str, name: str, data: Path) -> ImageSet:
+    """The images of a measuring set, with labels."""
+    if name == "cifar10_test_lossless":
+        return load_lossless(data / "cifar10", test=True)
+    if name == "cifar10_test_jpeg":
+        return load_jpeg(data / "cifar10" / "cifar10_jpeg.tar.gz", test=True)
+    info = zoo.info(network)
+    return load_images(data / "imagenet" / name, Preprocess(info.image_shape, info.mean, info.std))
+
+
+def _calibration_images(network: str, data: Path) -> Tensor:
+    """In an order drawn once, so that the three parts are alike."""
+    info = zoo.info(network)
+    if info.image_shape[1] == 32:
+        images = load_lossless(data / "cifar10", test=False).images
+    else:
+        images = load_images(
+            data / "imagenet" / "calibration", Preprocess(info.image_shape, info.mean, info.std, 256)
+        ).images
+    return images[torch.randperm(len(images), generator=torch.Generator().manual_seed(0))]

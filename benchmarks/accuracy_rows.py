@@ -1,0 +1,135 @@
+"""The rows of the accuracy benchmark: which allocation, with which rounding, and how it is measured."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from accuracy_networks import Prepared
+from torch import Tensor
+
+from bitloom.allocate.allocation import WIDTHS, BitAllocation, uniform
+from bitloom.allocate.hbp import allocate
+from bitloom.allocate.probe import Probe, divergence, log_probabilities
+from bitloom.baselines.hawq import V2_WIDTHS, V3_WIDTHS, hawq
+from bitloom.baselines.layers import best_per_layer
+from bitloom.baselines.ompq import ompq
+from bitloom.baselines.search import greedy, random_allocation
+from bitloom.errors import BudgetError
+from bitloom.graph.execute import execute
+
+#: Order of budgets and allocations: the most telling rows first.
+BUDGETS = (2.5, 2.0, 3.0, 2.25, 4.0, 3.5, 5.0, 6.0, 8.0)
+WAVES: tuple[tuple[tuple[str, str], ...], ...] = (
+    (("hbp", "gptq"), ("per_layer", "gptq")),
+    (("uniform", "gptq"), ("hawq_v2", "gptq"), ("naive_channel", "gptq")),
+    (("hawq_v2", "nearest"), ("naive_channel", "nearest"), ("uniform", "nearest")),
+    (("ompq", "gptq"), ("greedy", "gptq"), ("random", "gptq"), ("hawq_v3", "gptq"), ("ompq", "nearest")),
+)
+
+
+@dataclass(frozen=True)
+class Row:
+    """One measurement to make. rounding: gptq (with bias correction) or nearest (without): the authors' own form."""
+
+    network: str
+    data: str
+    allocation: str
+    rounding: str
+    budget: float
+
+    @property
+    def comparison(self) -> str:
+        """`allocation`: only the allocation differs from HBP's row; `method`: the rounding too."""
+        return "allocation" if self.rounding == "gptq" else "method"
+
+
+@dataclass(frozen=True, eq=False)
+class Measured:
+    """Per image: hit (bool), kl to the float network in nats, cross entropy, agreement with the float top-1."""
+
+    hit: np.ndarray
+    kl: np.ndarray
+    loss: np.ndarray
+    agree: np.ndarray
+
+
+def rows(network: str, data: str, budgets: tuple[float, ...] = BUDGETS) -> list[Row]:
+    """All rows of one network and measuring set, wave by wave."""
+    return [Row(network, data, a, r, b) for wave in WAVES for b in budgets for a, r in wave]
+
+
+def allocation_of(row: Row, prepared: Prepared, judge: Callable[[BitAllocation], float]) -> BitAllocation | None:
+    """The allocation of a row; None where the method has none at this budget."""
+    p, budget = prepared, int(prepared.total * row.budget)
+    try:
+        match row.allocation:
+            case "hbp":
+                return allocate(p.costs, WIDTHS, budget).allocation
+            case "naive_channel":
+                return allocate(p.naive, WIDTHS, budget).allocation
+            case "per_layer":
+                return best_per_layer(p.costs, WIDTHS, budget, judge)
+            case "greedy":
+                return greedy(p.costs, WIDTHS, budget)
+            case "uniform":
+                return uniform(p.graph, int(row.budget)) if row.budget == int(row.budget) else None
+            case "random":
+                return random_allocation(p.channels, p.weights, budget, seed=0)
+            case "ompq":
+                return ompq(p.orm, p.channels, p.weights, budget)
+            case "hawq_v2" | "hawq_v3":
+                probe = Probe(p.calibration, p.tables[row.rounding])
+                return hawq(probe, p.traces, budget, V2_WIDTHS if row.allocation == "hawq_v2" else V3_WIDTHS)
+    except BudgetError:
+        return None
+    raise ValueError(f"unknown allocation '{row.allocation}'")
+
+
+def float_logits(prepared: Prepared, images: Tensor, batch: int = 16) -> Tensor:
+    """(N, classes) of the float network."""
+    return torch.cat([execute(prepared.graph, x)[prepared.graph.output].flatten(1) for x in torch.split(images, batch)])
+
+
+def measure(
+    prepared: Prepared, bits: BitAllocation | None, rounding: str, images: Tensor, labels: np.ndarray, target: Tensor
+) -> Measured:
+    """Weights of `bits` (None: float) and 8-bit activations, float32 on their levels; biases corrected with gptq."""
+    probe = Probe(prepared.calibration, prepared.tables[rounding])
+    if bits is not None:
+        probe.place(bits.bits)
+        if rounding == "gptq":
+            probe.correct(probe.correction_images)
+    return judged(log_probabilities(probe, images, 16), target, labels)
+
+
+def judged(found: Tensor, target: Tensor, labels: np.ndarray) -> Measured:
+    """found, target: log-probabilities (N, classes)."""
+    top = found.argmax(dim=1).numpy()
+    loss = F.nll_loss(found, torch.from_numpy(labels), reduction="none")
+    return Measured(top == labels, divergence(target, found).numpy(), loss.numpy(), top == target.argmax(dim=1).numpy())
+
+
+def cached(folder: Path, key: str, work: Callable[[], Measured]) -> Measured:
+    """The measurement under `key`, made and stored in `folder` when it is not there."""
+    path = folder / f"{hashlib.sha256(key.encode()).hexdigest()[:20]}.npz"
+    if not path.is_file():
+        folder.mkdir(parents=True, exist_ok=True)
+        found = work()
+        part = path.with_suffix(".part.npz")
+        np.savez(part, key=key, hit=found.hit, kl=found.kl, loss=found.loss, agree=found.agree)
+        part.rename(path)
+    with np.load(path) as file:
+        return Measured(file["hit"], file["kl"], file["loss"], file["agree"])
+
+
+def identity(row: Row, bits: BitAllocation | None) -> str:
+    """Equal for rows that measure the same network on the same images, whatever their allocation is called."""
+    text = "" if bits is None else json.dumps({n: b.tolist() for n, b in bits.bits.items()})
+    return f"{row.network} {row.data} {row.rounding} {hashlib.sha256(text.encode()).hexdigest()}"

@@ -1,0 +1,172 @@
+"""Allocations and methods side by side at equal weight bytes: `make bench-accuracy`.
+
+Weights and 8-bit activations are quantized in every row but the float one. Rows are measured in the order of what they
+tell, each is kept under out/accuracy as soon as it is measured, and the next call goes on where the last one ended.
+Writes benchmarks/results/accuracy.json: every row with a paired test against HBP's row of the same network, images and
+budget. Nothing is chosen on the measuring images.
+
+    python benchmarks/bench_accuracy.py [--networks resnet18 resnet20 ...] [--minutes M] [--budgets 2 2.5 ...]
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from accuracy_networks import MEASURES, NETWORKS, Prepared, measured, prepare
+from accuracy_rows import BUDGETS, Measured, Row, allocation_of, cached, float_logits, identity, judged, measure, rows
+from scipy.stats import binomtest
+
+from bitloom.allocate.allocation import BitAllocation
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+@dataclass(frozen=True)
+class Limits:
+    """When to stop: seconds since the epoch."""
+
+    end: float
+
+    @property
+    def over(self) -> bool:
+        """No time is left for another row."""
+        return time.time() > self.end
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--networks", nargs="+", default=["resnet18", "resnet20", "resnet56"], choices=list(NETWORKS))
+    parser.add_argument("--data", nargs="+", help="measuring sets (default: all of the network)")
+    parser.add_argument("--budgets", nargs="+", type=float, default=list(BUDGETS), help="mean bits")
+    parser.add_argument("--minutes", type=float, default=1e9, help="start no row after so many minutes")
+    parser.add_argument("--out", type=Path, default=ROOT / "out" / "accuracy")
+    parser.add_argument("--result", type=Path, default=ROOT / "benchmarks" / "results" / "accuracy.json")
+    args = parser.parse_args()
+    torch.set_num_threads(int(os.environ["OMP_NUM_THREADS"]))
+    folder = Path(os.environ.get("BITLOOM_DATA", ROOT.parent / "shared" / "data"))
+    limits = Limits(time.time() + 60 * args.minutes)
+    for network in args.networks:
+        if limits.over:
+            break
+        prepared = prepare(network, folder, args.out)
+        for data in MEASURES[network] if args.data is None else args.data:
+            run(network, data, tuple(args.budgets), prepared, folder, args, limits)
+
+
+def run(
+    network: str,
+    data: str,
+    budgets: tuple[float, ...],
+    prepared: Prepared,
+    folder: Path,
+    args: argparse.Namespace,
+    limits: Limits,
+) -> None:
+    """Measures the rows of one network and measuring set and writes the result after each."""
+    images = measured(network, data, folder)
+    assert images.labels is not None
+    labels = images.labels
+    logits = float_logits(prepared, images.images)
+    target = F.log_softmax(logits, dim=1)
+    choice_target = F.log_softmax(float_logits(prepared, prepared.choice), dim=1)
+
+    def judge(bits: BitAllocation) -> float:
+        blank = np.zeros(len(prepared.choice), np.int64)
+        key = identity(Row(network, "choice", "", "gptq", 0.0), bits)
+        work = lambda: measure(prepared, bits, "gptq", prepared.choice, blank, choice_target)  # noqa: E731
+        return float(cached(args.out / "rows", key, work).kl.mean())
+
+    done = [Row(network, data, "float", "float", 32.0)]
+    record(args.result, entry(done[0], None, prepared, judged(target, target, labels), None))
+    hbp: dict[float, Measured] = {}
+    for row in rows(network, data, budgets):
+        if limits.over:
+            return
+        bits = allocation_of(row, prepared, judge)
+        if bits is None:
+            continue
+        start = time.time()
+        found = cached(
+            args.out / "rows",
+            identity(row, bits),
+            lambda row=row, bits=bits: measure(prepared, bits, row.rounding, images.images, labels, target),
+        )
+        if row.allocation == "hbp" and row.rounding == "gptq":
+            hbp[row.budget] = found
+        line = entry(row, bits, prepared, found, hbp.get(row.budget))
+        record(args.result, line)
+        shown = {k: line[k] for k in ("network", "data", "allocation", "rounding", "mean_bits", "top1", "kl")}
+        print(f"{time.time() - start:6.1f} s", shown, flush=True)
+
+
+def entry(
+    row: Row, bits: BitAllocation | None, prepared: Prepared, found: Measured, hbp: Measured | None
+) -> dict[str, Any]:
+    """One row of accuracy.json; percentages, nats. ci95: of top1. vs_hbp: HBP minus this row, paired by image."""
+    n, top1 = len(found.hit), 100 * float(found.hit.mean())
+    half = 196 * float(found.hit.std()) / n**0.5
+    result: dict[str, Any] = {
+        "network": row.network,
+        "data": row.data,
+        "method": row.allocation if row.allocation == "float" else f"{row.allocation}+{row.rounding}",
+        "allocation": row.allocation,
+        "rounding": row.rounding,
+        "comparison": row.comparison if row.allocation != "float" else "reference",
+        "budget": row.budget,
+        "mean_bits": 32.0 if bits is None else bits.mean_bits,
+        "weight_bytes": 4 * prepared.total if bits is None else bits.bytes,
+        "top1": top1,
+        "kl": float(found.kl.mean()),
+        "loss": float(found.loss.mean()),
+        "agreement": 100 * float(found.agree.mean()),
+        "n": n,
+        "ci95": [top1 - half, top1 + half],
+    }
+    if hbp is not None:
+        result["vs_hbp"] = paired(hbp, found)
+    return result
+
+
+def paired(a: Measured, b: Measured) -> dict[str, Any]:
+    """a minus b on the same images: top-1 points with a bootstrap interval, McNemar's exact test, ratio of KL."""
+    rng = np.random.default_rng(0)
+    difference = a.hit.astype(np.int64) - b.hit.astype(np.int64)
+    picks = rng.integers(0, len(difference), (2000, len(difference)))
+    low, high = np.percentile(100 * difference[picks].mean(axis=1), [2.5, 97.5])
+    ratio = a.kl[picks].mean(axis=1) / np.maximum(b.kl[picks].mean(axis=1), 1e-12)
+    kl_low, kl_high = np.percentile(ratio, [2.5, 97.5])
+    only_a, only_b = int((difference > 0).sum()), int((difference < 0).sum())
+    p = 1.0 if only_a + only_b == 0 else float(binomtest(only_a, only_a + only_b).pvalue)
+    return {
+        "top1_points": 100 * float(difference.mean()),
+        "top1_ci95": [float(low), float(high)],
+        "mcnemar_p": p,
+        "kl_ratio": float(a.kl.mean() / max(float(b.kl.mean()), 1e-12)),
+        "kl_ratio_ci95": [float(kl_low), float(kl_high)],
+    }
+
+
+def record(path: Path, line: dict[str, Any]) -> None:
+    """Puts a row into the result file, in place of an older one of the same measurement."""
+    keys = ("network", "data", "method", "budget")
+    rest = json.loads(path.read_text())["rows"] if path.is_file() else []
+    kept = [r for r in rest if any(r[k] != line[k] for k in keys)]
+    kept.append(line)
+    kept.sort(key=lambda r: (r["network"], r["data"], -r["budget"], r["comparison"], r["method"]))
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps({"command": "make bench-accuracy", "rows": kept}, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    main()
