@@ -7,8 +7,8 @@ unbiased draw of the curvature that the channel sees (Gauss-Newton, as in K-FAC,
 Labels are not used, and the softmax is taken at a temperature: a network is certain of most images that it was trained
 on, so that at temperature 1 a few ambiguous ones make up the whole mean and the estimate is mostly noise.
 
-A rounding error is alike all over a channel's map, so that the gradient is summed over the map before it is squared.
-(Squared before the sum, a 2-bit ResNet-20 has ten times the divergence.)
+A gradient map has a mean over its positions and a variation about it, and so has an error map; only mean meets mean and
+variation meets variation, so that the two powers are kept apart (`output_errors.py` has the other half).
 """
 
 from __future__ import annotations
@@ -39,21 +39,33 @@ class GradientOptions:
 
 @dataclass(frozen=True, eq=False)
 class GradientPower:
-    """mean (Cout,): half the mean squared gradient; error (Cout,): its standard error over the images."""
+    """mean (Cout,): mean of half a squared gradient over the images, 0 or more; error (Cout,): its standard error."""
 
     mean: FloatArray
     error: FloatArray
 
-    def shrunk(self) -> FloatArray:
-        """Empirical Bayes: each channel drawn towards the layer's mean by the share of noise in its estimate."""
+    def shrunk(self, exponent: float = 1.0) -> FloatArray:
+        """Empirical Bayes: each channel drawn towards the layer's mean by the share of noise in its estimate.
+
+        exponent: of the ratio to the layer's mean afterwards; 0 pools the layer, a channel without gradient stays 0.
+        """
         centre = float(self.mean.mean())
         noise = self.error**2
         spread = max(float(self.mean.var() - noise.mean()), 0.0)
         trust = spread / np.maximum(spread + noise, 1e-300)
-        return np.asarray(np.where(self.mean > 0, centre + trust * (self.mean - centre), 0.0))
+        ratio = (centre + trust * (self.mean - centre)) / max(centre, 1e-300)
+        return np.asarray(np.where(self.mean > 0, centre * np.maximum(ratio, 0.0) ** exponent, 0.0))
 
 
-def gradient_power(probe: Probe, images: Tensor, options: GradientOptions | None = None) -> dict[str, GradientPower]:
+@dataclass(frozen=True, eq=False)
+class Curvature:
+    """common: of the squared sum of a gradient map; varying: of the summed squares about the map's mean."""
+
+    common: GradientPower
+    varying: GradientPower
+
+
+def gradient_power(probe: Probe, images: Tensor, options: GradientOptions | None = None) -> dict[str, Curvature]:
     """Of every layer, at the weights and biases that the probe has now. images: float (N, C, H, W).
 
     Cost: one forward and `draws` backward passes (to the activations only). Raises DataError when a gradient is not
@@ -63,7 +75,8 @@ def gradient_power(probe: Probe, images: Tensor, options: GradientOptions | None
     if len(images) < 2:
         raise DataError(f"{len(images)} images for gradients, need at least 2; give more calibration images")
     generator = torch.Generator().manual_seed(opts.seed)
-    values: dict[str, list[Tensor]] = {name: [] for name in probe.steps}
+    common: dict[str, list[Tensor]] = {name: [] for name in probe.steps}
+    varying: dict[str, list[Tensor]] = {name: [] for name in probe.steps}
     for batch in torch.split(images, opts.batch):
         outputs: dict[str, Tensor] = {}
         logits = probe.logits(batch, outputs=outputs) / opts.temperature
@@ -72,8 +85,13 @@ def gradient_power(probe: Probe, images: Tensor, options: GradientOptions | None
             loss = (logits * curvature_draw(logits.detach(), generator)).sum()
             gradients = torch.autograd.grad(loss, [outputs[n] for n in names], retain_graph=draw + 1 < opts.draws)
             for name, g in zip(names, gradients, strict=True):
-                values[name].append(g.sum(dim=(2, 3)).square().double())
-    return {name: _summary(name, torch.cat(parts) / 2) for name, parts in values.items()}
+                squared = g.sum(dim=(2, 3)).square()
+                common[name].append(squared.double())
+                rest = g.square().sum(dim=(2, 3)) - squared / (g.shape[2] * g.shape[3])
+                varying[name].append(rest.clamp(min=0).double())
+    return {
+        n: Curvature(_summary(n, torch.cat(common[n]) / 2), _summary(n, torch.cat(varying[n]) / 2)) for n in probe.steps
+    }
 
 
 def curvature_draw(logits: Tensor, generator: torch.Generator) -> Tensor:

@@ -58,9 +58,10 @@ def _score(cost: FloatArray) -> FloatArray:
     used = np.isfinite(cost).all(axis=0)
     finite = cost[:, used]
     live = finite.sum(axis=1) > 0
-    score = np.zeros(len(cost))
+    score: FloatArray = np.zeros(len(cost))
     if live.sum() < 2:
-        return live.astype(np.float64)
+        score[live] = 1.0
+        return score
     floor = 1e-9 * float(finite[live].max())
     curves = np.log(np.maximum(finite[live], floor))
     centred = curves - curves.mean(axis=0)

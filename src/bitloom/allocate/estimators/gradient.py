@@ -1,9 +1,11 @@
 """Output error times gradient power: what a channel's rounding does, times how much the network listens to it.
 
-A channel's error under the covariance of the layer's inputs is known almost exactly, since every position of every
-image is a sample; the gradient power is one number a channel, from one backward pass an image. Their product is the
-curvature of the divergence along the channel's error when error and gradient are independent. The full product (the
-Fisher information along each error) has no such assumption, but a noise in every cell of the table.
+The divergence that an error map d causes is E[(Σ g·d)^2] / 2 over positions, g the gradient map of a curvature draw.
+With g and d split into their means over the map and the variation about it, and error and gradient independent, that is
+(power of the summed gradient) x (variance of the mean error) + (power of the varying gradient) x (variance inside).
+Each factor is one number a channel and is averaged over all images, so that it is known far better than the product
+measured in every cell of the table (the Fisher information along each error, `fisher.py`). Both are measured on images
+that the rounding has not seen.
 """
 
 from __future__ import annotations
@@ -16,6 +18,7 @@ import numpy.typing as npt
 from torch import Tensor
 
 from bitloom.allocate.gradients import GradientOptions, gradient_power
+from bitloom.allocate.output_errors import output_errors
 from bitloom.allocate.probe import Probe
 from bitloom.quantize.qgraph import Int8Array
 
@@ -24,27 +27,28 @@ FloatArray = npt.NDArray[np.float64]
 
 @dataclass(frozen=True)
 class GradientShare:
-    """pooled: one power for the whole layer. around: widths at which the power is measured (None: float network)."""
+    """exponent: of a channel's power relative to its layer's mean (0 pools the layer). images: for the errors, at most.
+
+    around: widths of the network in which both are measured (None: float weights).
+    """
 
     gradient: GradientOptions = field(default_factory=GradientOptions)
-    pooled: bool = False
+    exponent: float = 1.0
+    images: int = 64
     around: Mapping[str, Int8Array] | None = None
 
     def passes(self, layers: int) -> int:
-        """One forward pass and one backward pass a draw, whatever the network."""
-        return 1 + 2 * self.gradient.draws
+        """A forward pass and a backward pass a draw, and six widths on at most `images`."""
+        return 1 + 2 * self.gradient.draws + 6
 
     def costs(self, probe: Probe, images: Tensor) -> dict[str, FloatArray]:
-        """error[c, b] times the power of c, shrunk towards the layer's mean by its noise."""
+        """(Cout, widths) of every layer."""
         probe.place(self.around)
         probe.correct(probe.correction_images)
+        errors = output_errors(probe, images[: self.images])
         result = {}
         for name, power in gradient_power(probe, images, self.gradient).items():
-            shrunk = np.full_like(power.mean, power.mean.mean()) if self.pooled else power.shrunk()
-            result[name] = output_error(probe, name) * shrunk[:, None]
+            error = errors[name]
+            common, varying = power.common.shrunk(self.exponent), power.varying.shrunk(self.exponent)
+            result[name] = error.common * common[:, None] + error.varying * varying[:, None]
         return result
-
-
-def output_error(probe: Probe, name: str) -> FloatArray:
-    """(Cout, widths): squared output error of every choice under the covariance of the layer's inputs, 0 or more."""
-    return np.asarray(np.maximum(np.nan_to_num(probe.rounded[name].error, nan=np.inf), 0.0))

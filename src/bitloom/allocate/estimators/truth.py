@@ -1,7 +1,7 @@
 """The measured harm of one layer quantized alone, shared among its channels.
 
-The divergence of the network with one layer at one width is measured; the channels share it in proportion to their
-output error, times their gradient power to an exponent. Widths that are not measured follow the nearest measured one.
+The divergence of the network with one layer at one width is measured; the channels share it in proportion to another
+estimate (the gradient's, its exponent at choice). Widths that are not measured follow the nearest measured one.
 """
 
 from __future__ import annotations
@@ -15,8 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from bitloom.allocate.estimators.gradient import output_error
-from bitloom.allocate.gradients import GradientOptions, gradient_power
+from bitloom.allocate.estimators.gradient import GradientShare
 from bitloom.allocate.probe import Probe, divergence
 
 FloatArray = npt.NDArray[np.float64]
@@ -24,34 +23,30 @@ FloatArray = npt.NDArray[np.float64]
 
 @dataclass(frozen=True)
 class LayerTruth:
-    """measured: widths at which every layer is measured alone, on the first `images`. power: exponent of the gradient
-    power in the shares (0: not measured). temperature: of the divergence."""
+    """measured: widths at which every layer is measured alone, on the first `images`; temperature: of the divergence.
+
+    share: how the channels share it; exponent 0 shares by output error alone.
+    """
 
     measured: tuple[int, ...] = (0, 2, 3, 4)
     images: int = 64
     batch: int = 16
-    power: float = 0.5
     temperature: float = 1.0
-    gradient: GradientOptions = field(default_factory=GradientOptions)
+    share: GradientShare = field(default_factory=lambda: GradientShare(exponent=0.5))
 
     def passes(self, layers: int) -> int:
-        """One forward pass a layer and measured width; with an exponent the gradient's three."""
-        return 1 + len(self.measured) * layers + (3 if self.power else 0)
+        """One forward pass a layer and measured width, and those of the shares."""
+        return 1 + len(self.measured) * layers + self.share.passes(layers)
 
     def costs(self, probe: Probe, images: Tensor) -> dict[str, FloatArray]:
         """(Cout, widths) of every layer."""
+        shares = self.share.costs(probe, images)
         probe.place(None)
         probe.correct(probe.correction_images)
-        powers = gradient_power(probe, images, self.gradient) if self.power else {}
-        used = images[: self.images]
-        measure = Alone(probe, used, self.batch, self.temperature)
+        measure = Alone(probe, images[: self.images], self.batch, self.temperature)
         result = {}
-        for name in probe.steps:
-            channels = len(probe.weight[name])
-            truth = {b: measure.of(name, np.full(channels, b, np.int8)) for b in self.measured}
-            share = output_error(probe, name)
-            if self.power:
-                share = share * (powers[name].shrunk() ** self.power)[:, None]
+        for name, share in shares.items():
+            truth = {b: measure.of(name, np.full(len(share), b, np.int8)) for b in self.measured}
             result[name] = share_out(share, probe.widths, truth)
         return result
 
