@@ -40,6 +40,9 @@ bench-resnet18: setup
 bench-resnet20: setup
 	$(PY) benchmarks/bench_resnet20.py
 
+bench-accuracy: setup
+	$(PY) benchmarks/bench_accuracy.py
+
 bench-solver: setup
 	$(PY) benchmarks/bench_solver.py
 

@@ -49,16 +49,39 @@ MEASURES = {
 
 @dataclass(frozen=True, eq=False)
 class Prepared:
-    """What the allocations of one network share. tables: rounded rows by rounding; choice: images for settings."""
+    """What the allocations of one network share.
+
+    tables: rounded rows by rounding; costs: shared by HBP and the baselines with our sensitivities; measuring, choice: calibration images that the
+    rounding has not seen; journal and key: where the baselines' own measurements are kept.
+    """
 
     graph: Graph
     calibration: Calibration
     tables: Mapping[str, Mapping[str, RoundedLayer]]
     costs: Mapping[str, LayerCosts]
-    naive: Mapping[str, LayerCosts]
-    traces: Mapping[str, float]
-    orm: np.ndarray
+    measuring: Tensor
     choice: Tensor
+    journal: Journal
+    key: str
+
+    def naive(self) -> dict[str, LayerCosts]:
+        """Fisher information of every channel and width at temperature 1, on images that the rounding has seen."""
+        images = self.calibration.images[: len(self.measuring)]
+        estimator = ChannelFisher(temperature=1.0, together=2)
+        table = self.tables["gptq"]
+        return self.journal.step("naive", self.key, lambda: layer_costs(self.calibration, table, images, estimator))
+
+    def traces(self) -> dict[str, float]:
+        """HAWQ's mean Hessian traces; the float network's own top-1 stands for labels, which these images lack."""
+        images = self.measuring[:32] if self.measuring.shape[2] > 64 else self.measuring[:256]
+        labels = execute(self.graph, images)[self.graph.output].flatten(1).argmax(1).numpy()
+        probe = Probe(self.calibration, self.tables["gptq"])
+        return self.journal.step("traces", self.key, lambda: mean_traces(probe, images, labels, draws=2))
+
+    def orm(self) -> np.ndarray:
+        """OMPQ's orthogonality of layers."""
+        probe = Probe(self.calibration, self.tables["gptq"])
+        return self.journal.step("orm", self.key, lambda: orthogonality(probe, self.measuring[:64]))
 
     @property
     def channels(self) -> dict[str, int]:
@@ -89,18 +112,7 @@ def prepare(network: str, data: Path, out: Path) -> Prepared:
         s.name: round_layer(s.weight.reshape(len(s.weight), -1), None) for s in calibration.lowered.convs
     }
     costs: dict[str, LayerCosts] = journal.step("costs", key, lambda: layer_costs(calibration, gptq, second))
-    naive: dict[str, LayerCosts] = journal.step(
-        "naive",
-        key,
-        lambda: layer_costs(calibration, gptq, first[:n_measure], ChannelFisher(temperature=1.0, together=1)),
-    )
-    probe = Probe(calibration, gptq)
-    some = second[:32] if "cifar" not in file else second[:256]
-    labels = execute(graph, some)[graph.output].flatten(1).argmax(1).numpy()
-    traces = journal.step("traces", key, lambda: mean_traces(probe, some, labels))
-    orm = journal.step("orm", key, lambda: orthogonality(probe, second[:64]))
-    tables = {"gptq": gptq, "nearest": nearest}
-    return Prepared(graph, calibration, tables, costs, naive, traces, orm, third)
+    return Prepared(graph, calibration, {"gptq": gptq, "nearest": nearest}, costs, second, third, journal, key)
 
 
 def measured(network: str, name: str, data: Path) -> ImageSet:

@@ -25,11 +25,11 @@ from bitloom.errors import BudgetError
 from bitloom.graph.execute import execute
 
 #: Order of budgets and allocations: the most telling rows first.
-BUDGETS = (2.5, 2.0, 3.0, 2.25, 4.0, 3.5, 5.0, 6.0, 8.0)
+BUDGETS = (2.0, 2.5, 3.0, 2.25, 4.0, 3.5, 5.0, 6.0, 8.0)
 WAVES: tuple[tuple[tuple[str, str], ...], ...] = (
     (("hbp", "gptq"), ("per_layer", "gptq")),
-    (("uniform", "gptq"), ("hawq_v2", "gptq"), ("naive_channel", "gptq")),
-    (("hawq_v2", "nearest"), ("naive_channel", "nearest"), ("uniform", "nearest")),
+    (("uniform", "gptq"), ("hawq_v2", "gptq")),
+    (("naive_channel", "gptq"), ("hawq_v2", "nearest"), ("naive_channel", "nearest"), ("uniform", "nearest")),
     (("ompq", "gptq"), ("greedy", "gptq"), ("random", "gptq"), ("hawq_v3", "gptq"), ("ompq", "nearest")),
 )
 
@@ -73,7 +73,7 @@ def allocation_of(row: Row, prepared: Prepared, judge: Callable[[BitAllocation],
             case "hbp":
                 return allocate(p.costs, WIDTHS, budget).allocation
             case "naive_channel":
-                return allocate(p.naive, WIDTHS, budget).allocation
+                return allocate(p.naive(), WIDTHS, budget).allocation
             case "per_layer":
                 return best_per_layer(p.costs, WIDTHS, budget, judge)
             case "greedy":
@@ -83,10 +83,10 @@ def allocation_of(row: Row, prepared: Prepared, judge: Callable[[BitAllocation],
             case "random":
                 return random_allocation(p.channels, p.weights, budget, seed=0)
             case "ompq":
-                return ompq(p.orm, p.channels, p.weights, budget)
+                return ompq(p.orm(), p.channels, p.weights, budget)
             case "hawq_v2" | "hawq_v3":
                 probe = Probe(p.calibration, p.tables[row.rounding])
-                return hawq(probe, p.traces, budget, V2_WIDTHS if row.allocation == "hawq_v2" else V3_WIDTHS)
+                return hawq(probe, p.traces(), budget, V2_WIDTHS if row.allocation == "hawq_v2" else V3_WIDTHS)
     except BudgetError:
         return None
     raise ValueError(f"unknown allocation '{row.allocation}'")

@@ -3,7 +3,7 @@
 The Lagrangian dual L(m) = Σ_i min_j (cost + Σ_r m_r·usage_r) - Σ_r m_r·limit_r, m >= 0, is concave and piecewise
 linear, and each of its values is a lower bound. It is maximized by cutting planes in a trust region (a bundle method),
 its master a linear program of a few variables. The choice at the best multipliers is repaired and improved by single
-moves in the order of their reduced cost, which is what a move adds to the gap.
+moves in the order of their reduced cost, which is what a move adds to the gap, and last by local branching.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.optimize import linprog
 
+from bitloom.allocate.branch import local_branch
 from bitloom.allocate.knapsack import FloatArray, IntArray
 from bitloom.errors import BudgetError
 
@@ -47,12 +48,16 @@ class MultiProblem:
 
 @dataclass(frozen=True)
 class MultiOptions:
-    """cuts: evaluations of the dual at most; tolerance: relative gap of the dual; passes: of the improving moves."""
+    """cuts: evaluations of the dual at most; tolerance: relative gap of the dual; passes: of the improving moves.
+
+    enough: relative gap at which local branching stops.
+    """
 
     cuts: int = 60
     tolerance: float = 1e-7
     passes: int = 3
     moves: int = 20_000
+    enough: float = 1e-6
 
 
 @dataclass(frozen=True, eq=False)
@@ -94,7 +99,7 @@ def solve_multi(problem: MultiProblem, limits: tuple[int, ...], options: MultiOp
     worst = float(np.where(allowed, problem.cost, 0.0).max(axis=1).sum())
     if bound > worst * (1 + 1e-9):
         raise _exclusive(problem, limits, "exclude each other")
-    choice = _primal(dual, multipliers, opts)
+    choice = _primal(dual, multipliers, opts, bound)
     if choice is None:
         raise _exclusive(problem, limits, "leave no allocation that the search found")
     rows = np.arange(len(choice))
@@ -191,7 +196,7 @@ def _master(
     return new, base + float(answer.x[0]) * top
 
 
-def _primal(dual: _Dual, m: FloatArray, opts: MultiOptions) -> IntArray | None:
+def _primal(dual: _Dual, m: FloatArray, opts: MultiOptions, bound: float) -> IntArray | None:
     """The choice at the multipliers, repaired to the limits, then improved while something fits."""
     value = dual.penalized(m)
     reduced = (value - value.min(axis=0)[None, :]).T
@@ -205,7 +210,8 @@ def _primal(dual: _Dual, m: FloatArray, opts: MultiOptions) -> IntArray | None:
     for _ in range(opts.passes):
         if not state.improve(moves):
             break
-    return state.choice
+    problem, left = dual.problem, np.array(state.left, np.int64)
+    return local_branch(problem.cost, problem.usage, left, reduced, state.choice, bound * (1 + opts.enough))
 
 
 def _cheapest(reduced: FloatArray, most: int) -> IntArray:

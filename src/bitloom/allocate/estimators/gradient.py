@@ -33,7 +33,7 @@ class GradientShare:
     """
 
     gradient: GradientOptions = field(default_factory=GradientOptions)
-    exponent: float = 1.0
+    exponent: float = 0.5
     images: int = 64
     around: Mapping[str, Int8Array] | None = None
 

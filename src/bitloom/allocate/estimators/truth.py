@@ -32,7 +32,7 @@ class LayerTruth:
     images: int = 64
     batch: int = 16
     temperature: float = 1.0
-    share: GradientShare = field(default_factory=lambda: GradientShare(exponent=0.5))
+    share: GradientShare = field(default_factory=GradientShare)
 
     def passes(self, layers: int) -> int:
         """One forward pass a layer and measured width, and those of the shares."""
