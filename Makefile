@@ -4,7 +4,7 @@ PY := .venv/bin/python
 RUN := $(PY) -m
 export OMP_NUM_THREADS ?= 2
 
-.PHONY: setup demo test lint types check bench bench-resnet18 bench-resnet20 bench-solver bench-resources bench-explore bench-hardware-aware generate clean
+.PHONY: setup demo test lint types check bench bench-resnet18 bench-resnet20 bench-accuracy bench-solver bench-resources bench-explore bench-hardware-aware generate clean
 
 setup: .venv/.done
 
@@ -32,7 +32,7 @@ check: test
 generate: setup
 	$(PY) -m bitloom.program.generate
 
-bench: bench-resnet18 bench-resnet20 bench-solver bench-resources bench-explore bench-hardware-aware
+bench: bench-resnet18 bench-resnet20 bench-accuracy bench-solver bench-resources bench-explore bench-hardware-aware
 
 bench-resnet18: setup
 	$(PY) benchmarks/bench_resnet18.py

@@ -51,8 +51,8 @@ MEASURES = {
 class Prepared:
     """What the allocations of one network share.
 
-    tables: rounded rows by rounding; costs: shared by HBP and the baselines with our sensitivities; measuring, choice: calibration images that the
-    rounding has not seen; journal and key: where the baselines' own measurements are kept.
+    tables: rounded rows by rounding; costs: shared by HBP and the baselines with our sensitivities; measuring, choice:
+    calibration images that the rounding has not seen; journal and key: where the baselines' measurements are kept.
     """
 
     graph: Graph
