@@ -56,19 +56,18 @@ def planned_workload(plan: Plan) -> tuple[tuple[Layer, ...], Workload]:
     nests: list[Nest] = []
     order: list[int] = []
     pending, ahead, words = (0, 0), False, 0
-    image: str | None = None
     for step in plan.steps:
         if isinstance(step, LoadStep):
             pending = (
                 pending[0] + step.beats * step.chunks * BEAT_BYTES,
                 pending[1] + step.words * step.chunks,
             )
-            ahead, image = bool(nests), step.placement.tensor if step.placement is not None else None
+            ahead = bool(nests)
         elif isinstance(step, StoreStep):
             words += step.words * sum(-(-s // shape.channels) for s in step.placement.segments)
         else:
             layer = _layer(step, shape)
-            loaded = pending[0] > 0 and (step.fold is not None or step.node.input == image)
+            loaded = pending[0] > 0 and (step.wait_dma or step.load_first > 0)
             first = step.load_first if step.load_first else pending[1]
             nests.append(_nest(step, layer, shape, (*pending, first) if loaded else (0, 0, 0), ahead))
             pending = (0, 0) if loaded else pending

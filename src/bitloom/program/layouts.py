@@ -61,17 +61,18 @@ def window_of_node(node: QConv | QPool, tensor: QTensor) -> Window:
     return window_of(node.name, kernel, node.stride, node.padding, tensor.shape[1:])
 
 
-def lay_out(graph: QuantGraph, channels: int, folded: bool, in_place: bool = False) -> LaidOut:
+def lay_out(graph: QuantGraph, channels: int, folded: bool, in_place: bool = False, plain: bool = False) -> LaidOut:
     """Layouts of all tensors for chunks of `channels`; folded: the input's only reader takes it through the fold.
 
     in_place: every residual shares the layout of its output, so that it may be overwritten.
+    plain: no tensor is phase-split but copies for readers of stride 2.
     """
     windows = {n.name: window_of_node(n, graph.tensors[n.input]) for n in graph.nodes if not isinstance(n, QConcat)}
     skip = graph.input if folded else None
     added = {(n.output, n.residual) for n in graph.nodes if not isinstance(n, QConcat) and n.residual is not None}
     together = added if in_place else set[tuple[str, str]]()  # residuals that share the layout of their output
     while True:
-        split_of = _choose(graph, windows, skip, together)
+        split_of = dict.fromkeys(graph.tensors, False) if plain else _choose(graph, windows, skip, together)
         laid_graph, copies = _insert_copies(graph, windows, split_of, skip)
         for node in laid_graph.nodes:
             if node.name not in windows and isinstance(node, QPool):

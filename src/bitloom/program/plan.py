@@ -14,7 +14,8 @@ from bitloom.program.geometry import Grid, Reading, Tap, Window, highest_word, m
 from bitloom.program.inputs import BEAT, FoldSpec, LinearSpec, fold_of, fold_taps
 from bitloom.program.layouts import LaidOut, lay_out, window_of_node
 from bitloom.program.regions import Layout, Placement, Region, allocate, chunk_count, half_rows, peak_rows
-from bitloom.program.schedule import Buffer, EngineJob, LoadJob, Schedule, make_schedule
+from bitloom.program.schedule import Buffer, EngineJob, Home, LoadJob, Schedule, make_schedule
+from bitloom.program.spill import spill
 from bitloom.program.steps import EngineStep, LoadStep, Plan, Step, StoreStep
 from bitloom.quantize.qgraph import QConcat, QConv, QuantGraph
 from bitloom.target.arch import ArchConfig
@@ -30,8 +31,8 @@ def plan(qgraph: QuantGraph, arch: ArchConfig, batch: int = 1) -> Plan:
 
     Where tensors do not fit into the activation memory as they are, residuals first take the layout of their output,
     then results overwrite residual inputs at their last use, then chains of layers are cut into stripes of rows (of a
-    single image). Raises UnsupportedLayerError for a layer that the accelerator cannot express, ProgramError when
-    nothing fits (the text tells where, and how many rows would do).
+    single image), and at last tensors go to DDR (spill.py). Raises UnsupportedLayerError for a layer that the
+    accelerator cannot express, ProgramError when nothing fits (the text tells where, and how many rows would do).
     """
     fold = _fold(qgraph, arch, striped=False)
     for in_place in (False, True):
@@ -57,10 +58,17 @@ def plan(qgraph: QuantGraph, arch: ArchConfig, batch: int = 1) -> Plan:
     found = _in_stripes(laid, fold, _load_words(laid, fold, arch), arch)
     if found is not None:
         return _Materializer(laid, fold, *found, arch).run()
+    laid = lay_out(qgraph, arch.channels, fold is not None, plain=True)
+    found = spill(laid, fold, _load_words(laid, fold, arch), arch)
+    if found is not None:
+        return _Materializer(laid, fold, *found, arch).run()
     rows, step = peak_rows(dense.regions())
+    rest = "neither stripes of rows nor tensors in DDR help"
+    if arch.channels < BEAT:
+        rest = f"stripes of rows do not help, and tensors in DDR need channels >= {BEAT}"
     raise ProgramError(
         f"{qgraph.name}: the tensors around layer '{dense.jobs[step].name}' need {rows} rows of the activation memory, "
-        f"but architecture '{arch.name}' has act_rows = {arch.act_rows}, and stripes of rows do not help; use an "
+        f"but architecture '{arch.name}' has act_rows = {arch.act_rows}; {rest}; use an "
         f"architecture with at least {rows} rows or a smaller image"
     )
 
@@ -193,7 +201,7 @@ class _Materializer:
         for job in self.schedule.jobs:
             layer = self._layer(job.name)
             if isinstance(job, LoadJob):
-                steps.append(self._load(job, layer))
+                steps += self._load(job, layer) if job.home is None else self._fetch(job, job.home, layer)
                 loading, early = job.buffer, False
             elif isinstance(job, EngineJob):
                 regions = {b.region for b in (job.src, job.residual) if b is not None}
@@ -202,6 +210,8 @@ class _Materializer:
                 steps.append(step)
                 early = step.load_first > 0
                 loading = None if step.wait_dma else loading
+            elif job.home is not None:
+                steps += self._keep(job.buffer, job.home, job.name, layer)
             else:
                 place = self._placement(job.buffer)
                 chunks = chunk_count(job.buffer.segments, arch.channels)
@@ -212,15 +222,17 @@ class _Materializer:
         output = LinearSpec((c, h * self.batch, w), out.segments, out.layout, arch.channels, out.words)
         return Plan(
             graph.name, arch, tuple(steps), self.regions, whole, self._input_spec(), output, tuple(self.layers),
-            batch=self.batch,
+            scratch_bytes=self.schedule.scratch_bytes, batch=self.batch,
         )  # fmt: skip
 
     def _input_spec(self) -> FoldSpec | LinearSpec:
         if self.fold is not None:
             return self.fold
-        buffer = next(job.buffer for job in self.schedule.jobs if isinstance(job, LoadJob))
-        shape = self.laid.graph.tensors[self.laid.graph.input].shape
-        return LinearSpec(shape, buffer.segments, buffer.layout, self.arch.channels, buffer.words)
+        name = self.laid.graph.input
+        job = next(j for j in self.schedule.jobs if isinstance(j, LoadJob) and j.buffer.tensor == name)
+        words = job.buffer.words if job.home is None else job.home.words
+        shape = self.laid.graph.tensors[name].shape
+        return LinearSpec(shape, job.buffer.segments, job.buffer.layout, self.arch.channels, words)
 
     def _layer(self, name: str) -> int:
         if name not in self.layers:
@@ -239,22 +251,44 @@ class _Materializer:
         tensor = self.laid.copies.get(b.tensor, b.tensor)
         return Placement(tensor, b.segments, b.y0, b.rows, b.width, b.layout, base, b.chunk_rows)
 
-    def _load(self, job: LoadJob, layer: int) -> LoadStep:
+    def _load(self, job: LoadJob, layer: int) -> list[LoadStep]:
         b, base = job.buffer, self.base[job.buffer.region] + job.buffer.row_offset
         if self.fold is not None:
             units = b.words + self.fold.window - 1
             per_beat = BEAT // self.fold.unit_bytes
             offset = job.image * self.fold.bytes + b.y0 * self.fold.pitch * self.fold.unit_bytes
-            return LoadStep(
+            return [LoadStep(
                 layer, job.name, None, base, b.chunk_rows, 1, Base.INPUT, offset, units // per_beat, b.words, False,
                 per_beat.bit_length() - 1, self.fold.window,
-            )  # fmt: skip
+            )]  # fmt: skip
         chunks = chunk_count(b.segments, self.arch.channels)
         beats = b.words * self.arch.channels // BEAT
         offset = job.image * chunks * beats * BEAT
-        return LoadStep(
-            layer, job.name, self._placement(b), base, b.chunk_rows, chunks, Base.INPUT, offset, beats, b.words, True
-        )
+        place = self._placement(b)
+        return [LoadStep(layer, job.name, place, base, b.chunk_rows, chunks, Base.INPUT, offset, beats, b.words, True)]
+
+    def _fetch(self, job: LoadJob, home: Home, layer: int) -> list[LoadStep]:
+        """Rows of a tensor from its home, a command a chunk."""
+        b = job.buffer
+        return [
+            LoadStep(
+                layer, job.name, place, place.base, b.chunk_rows, 1, home.base, offset,
+                b.words * self.arch.channels // BEAT, b.words, True,
+            )
+            for place, offset in self._chunks(b, home)
+        ]  # fmt: skip
+
+    def _keep(self, b: Buffer, home: Home, name: str, layer: int) -> list[StoreStep]:
+        """Rows of a tensor to its home, a command a chunk."""
+        return [StoreStep(layer, name, place, home.base, at, b.words, 1) for place, at in self._chunks(b, home)]
+
+    def _chunks(self, b: Buffer, home: Home) -> list[tuple[Placement, int]]:
+        """Every chunk of a plain buffer as a placement of its own, and the byte at which its rows lie in DDR."""
+        channels, whole, found = self.arch.channels, self._placement(b), []
+        for k in range(chunk_count(b.segments, channels)):
+            offset = home.offset + (k * home.words + b.y0 * b.layout.pitch) * channels
+            found.append((replace(whole, segments=(channels,), base=whole.base + k * b.chunk_rows), offset))
+        return found
 
     def _engine(self, job: EngineJob, layer: int, may_start: bool, must_wait: bool) -> EngineStep:
         """may_start: the job may begin before LOAD ends; must_wait: else it waits for the end."""

@@ -12,6 +12,7 @@ from itertools import pairwise
 
 from bitloom.errors import ProgramError
 from bitloom.program.chains import Chain, inputs_of
+from bitloom.program.commands import Base
 from bitloom.program.geometry import Window
 from bitloom.program.inputs import FoldSpec, linear_words
 from bitloom.program.layouts import LaidOut
@@ -40,12 +41,22 @@ class Buffer:
 
 
 @dataclass(frozen=True)
+class Home:
+    """Where a tensor lies in DDR: bytes from `base`; words of C bytes from one chunk to the next."""
+
+    base: Base
+    offset: int
+    words: int
+
+
+@dataclass(frozen=True)
 class LoadJob:
-    """LOAD of a buffer of input image `image` (or of the folded image, first unit row buffer.y0)."""
+    """LOAD of a buffer of input image `image` (of the folded image: first unit row buffer.y0), or from its home."""
 
     name: str
     buffer: Buffer
     image: int = 0
+    home: Home | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -69,10 +80,11 @@ class EngineJob:
 
 @dataclass(frozen=True)
 class StoreJob:
-    """STORE of the result."""
+    """STORE of a buffer to its home; without one it is the result."""
 
     name: str
     buffer: Buffer
+    home: Home | None = None
 
 
 Job = LoadJob | EngineJob | StoreJob
@@ -92,6 +104,7 @@ class Schedule:
     times: tuple[int, ...]
     kept: frozenset[str] = frozenset()
     kept_until: int = 0
+    scratch_bytes: int = 0
 
     def regions(self) -> tuple[Region, ...]:
         """Every region with the span of jobs that touch it, in order of birth; not yet allocated."""
@@ -283,7 +296,7 @@ class Builder:
         """Rows of the chain's input and of every node's output behind output rows first .. end-1 of its last node."""
         spans = [(first, end)]
         for node in reversed(nodes):
-            spans.append(_needed_rows(self.laid.windows[node.name], *spans[-1]))
+            spans.append(needed_rows(self.laid.windows[node.name], *spans[-1]))
         return spans[::-1]
 
     def _image_stripe(self, node: QConv | QPool, rows: tuple[int, int]) -> Buffer:
@@ -307,7 +320,7 @@ class Builder:
         return jobs
 
 
-def _needed_rows(window: Window, first: int, end: int) -> tuple[int, int]:
+def needed_rows(window: Window, first: int, end: int) -> tuple[int, int]:
     """Input rows that output rows first .. end-1 read, at least one."""
     low = max(0, window.stride * first - window.top)
     high = min(window.in_size[0], window.stride * (end - 1) + window.kernel[0] - window.top)
