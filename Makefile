@@ -4,7 +4,7 @@ PY := .venv/bin/python
 RUN := $(PY) -m
 export OMP_NUM_THREADS ?= 2
 
-.PHONY: setup demo test lint types check bench bench-resnet18 bench-resnet20 bench-accuracy bench-solver bench-resources bench-explore bench-hardware-aware generate clean
+.PHONY: setup demo test lint types check bench bench-resnet18 bench-resnet18-structure bench-resnet20 bench-accuracy bench-solver bench-resources bench-explore bench-hardware-aware generate clean
 
 setup: .venv/.done
 
@@ -36,6 +36,9 @@ bench: bench-resnet18 bench-resnet20 bench-accuracy bench-solver bench-resources
 
 bench-resnet18: setup
 	$(PY) benchmarks/bench_resnet18.py
+
+bench-resnet18-structure: setup
+	$(PY) benchmarks/bench_resnet18.py --structural --images 1
 
 bench-resnet20: setup
 	$(PY) benchmarks/bench_resnet20.py

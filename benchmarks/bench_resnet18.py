@@ -1,16 +1,16 @@
 """ResNet-18 at 224x224, mean 4 bits per channel, the whole network on RTL: `make bench-resnet18`.
 
-Needs the images and weights of BITLOOM_DATA. Writes benchmarks/results/resnet18_rtl.json.
+Needs the images and weights of BITLOOM_DATA. Writes benchmarks/results/resnet18_rtl.json, or with --structural (every
+DSP and adder of the array on its own; the build takes many minutes) benchmarks/results/resnet18_structure.json.
 """
 
 from __future__ import annotations
 
 import argparse
-import json
-import os
-import platform
 import sys
 from pathlib import Path
+
+from journey import DATA, ROOT, result_row, write_result
 
 from bitloom import zoo
 from bitloom.data.images import Preprocess, load_images
@@ -20,18 +20,17 @@ from bitloom.frontends.load import load_model
 from bitloom.target.arch import named_arch
 from bitloom.target.device import load_device
 
-ROOT = Path(__file__).resolve().parents[1]
-
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--arch", default="mid", help="named build (default: mid, 512 array DSPs)")
+    parser.add_argument("--arch", default="full", help="named build (default: full, 3072 array DSPs)")
     parser.add_argument("--images", type=int, default=3, help="images on RTL")
     parser.add_argument("--accuracy", type=int, default=600, help="images for accuracy")
     parser.add_argument("--calibration", type=int, default=200, help="calibration images")
+    parser.add_argument("--structural", action="store_true", help="the DSP structure instead of its behavioural twin")
     parser.add_argument("--out", type=Path, default=ROOT / "out" / "resnet18")
     args = parser.parse_args()
-    data = Path(os.environ.get("BITLOOM_DATA", ROOT.parent / "shared" / "data")) / "imagenet"
+    data = DATA / "imagenet"
     if not data.is_dir():
         print(f"{data}: no such folder; set BITLOOM_DATA", file=sys.stderr)
         return 2
@@ -49,35 +48,12 @@ def main() -> int:
         arch,
         load_device("xczu15eg"),
         args.out / args.arch,
-        CompileOptions(budget=4.0, simulated=args.images),
+        CompileOptions(budget=4.0, simulated=args.images, structural=args.structural),
     )
-    run, accuracy = facts["simulation"], facts["accuracy"]
-    result = {
-        "command": "make bench-resnet18",
-        "machine": f"{platform.processor() or platform.machine()}, {os.cpu_count()} cores",
-        "arch": arch.name,
-        "dsps": arch.array_dsps,
-        "images": run["images"],
-        "layers_compared": run["layers_compared"],
-        "bit_exact": run["bit_exact"],
-        "cycles": run["cycles"],
-        "model_cycles": facts["model_cycles"],
-        "cycles_by_cause": run["cycles_by_cause"],
-        "mac_efficiency": run["mac_efficiency"],
-        "mean_bits": facts["mean_bits"],
-        "wall_s": run["wall_s"],
-        "peak_rss_mib": run["peak_rss_mib"],
-        "top1_float": accuracy["float"],
-        "top1_integer": accuracy["integer"],
-        "fake_integer_agreement": accuracy["fake_integer_agreement"],
-        "n_images_accuracy": accuracy["images"],
-        "steps": facts["steps"],
-    }
-    folder = ROOT / "benchmarks" / "results"
-    folder.mkdir(parents=True, exist_ok=True)
-    (folder / "resnet18_rtl.json").write_text(json.dumps(result, indent=2) + "\n")
-    print(json.dumps(result, indent=2))
-    return 0 if run["bit_exact"] else 1
+    name = "resnet18_structure" if args.structural else "resnet18_rtl"
+    result = result_row("make bench-resnet18" + ("-structure" if args.structural else ""), arch, facts)
+    write_result(name, result)
+    return 0 if result["bit_exact"] and result["classes_equal"] else 1
 
 
 if __name__ == "__main__":
