@@ -27,6 +27,10 @@ class BudgetError(BitloomError):
     """A bit budget that no allocation can meet."""
 
 
+class TrainingError(BitloomError):
+    """A fine-tuning whose loss stopped being a finite number."""
+
+
 class TargetError(BitloomError):
     """An unknown device or an architecture that is illegal or does not fit."""
 

@@ -124,6 +124,29 @@ def round_layer(
     return RoundedLayer(tuple(widths), result_codes, result_scale, error)
 
 
+def round_rows(
+    weight: Tensor, cov: Tensor, bits: Tensor, options: RoundingOptions | None = None
+) -> tuple[Tensor, Tensor]:
+    """GPTQ with search and descent of rows that have one width each: codes (rows, K) and scale (rows,).
+
+    weight (rows, K), cov (K, K), bits (rows,) integers in 0, 2..8. Scales keep the rows' gain, as in `round_layer`.
+    Pruned rows get codes 0 and scale 1.
+    """
+    opts = options or RoundingOptions()
+    codes, scale = torch.zeros_like(weight), torch.ones(weight.shape[0])
+    importance = cov.diagonal().clamp(min=0)
+    importance = importance + 1e-6 * importance.mean() + 1e-30
+    for b in sorted(set(bits.tolist())):
+        if b:
+            scale[bits == b] = _scales(weight[bits == b], importance, b, opts.candidates)
+    live = bits > 0
+    if bool(live.any()):
+        tops = torch.tensor([float(levels(b)) for b in bits[live].tolist()])
+        part, s = _sequential(weight[live], cov, scale[live], tops, opts)
+        codes[live], scale[live] = part, _refit(weight[live], part, cov, s)
+    return codes, scale
+
+
 def _quadratic(d: Tensor, cov: Tensor) -> npt.NDArray[np.float64]:
     """d C d^T per row, never negative."""
     product = d * cov if cov.dim() == 1 else d @ cov

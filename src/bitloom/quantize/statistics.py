@@ -51,15 +51,26 @@ class LayerStatistics:
         return np.asarray(self.covariance + outer, dtype=np.float32)
 
 
-def sample_rows(step: ConvStep, x: Tensor, per_image: int, generator: torch.Generator) -> Tensor:
-    """Random im2col rows (n, Cin*KH*KW) of a batch (N, Cin, H, W): at most per_image positions of each image."""
+def sample_positions(step: ConvStep, x: Tensor, per_image: int, generator: torch.Generator) -> list[Tensor]:
+    """For each image of x (N, Cin, H, W) the flat output positions (row-major) of at most per_image random rows."""
+    kh, kw = step.weight.shape[2:]
+    top, bottom, left, right = step.padding
+    height = (x.shape[2] + top + bottom - kh) // step.stride[0] + 1
+    count = height * ((x.shape[3] + left + right - kw) // step.stride[1] + 1)
+    if count <= per_image:
+        return [torch.arange(count)] * len(x)
+    return [torch.randperm(count, generator=generator)[:per_image] for _ in range(len(x))]
+
+
+def rows_at(step: ConvStep, x: Tensor, positions: list[Tensor]) -> Tensor:
+    """im2col rows (n, Cin*KH*KW) of x (N, Cin, H, W) at the given output positions of every image."""
     kh, kw = step.weight.shape[2:]
     patches = pad2d(x, step.padding, 0.0).unfold(2, kh, step.stride[0]).unfold(3, kw, step.stride[1])
-    count = patches.shape[2] * patches.shape[3]
-    rows = []
-    for image in patches:
-        at = torch.arange(count) if count <= per_image else torch.randperm(count, generator=generator)[:per_image]
-        rows.append(image[:, at // patches.shape[3], at % patches.shape[3]].transpose(0, 1).reshape(len(at), -1))
+    width = patches.shape[3]
+    rows = [
+        image[:, at // width, at % width].transpose(0, 1).reshape(len(at), -1)
+        for image, at in zip(patches, positions, strict=True)
+    ]
     return torch.cat(rows)
 
 
@@ -118,7 +129,7 @@ def _one_pass(calibration: Calibration, moments: dict[str, _Moments], until: str
 
     def visit(step: ConvStep, x: Tensor) -> None:
         if step.name in moments:
-            moments[step.name].add(sample_rows(step, x, per_image, generator))
+            moments[step.name].add(rows_at(step, x, sample_positions(step, x, per_image, generator)))
 
     for batch in torch.split(calibration.images, calibration.options.batch):
         run_steps(calibration.lowered, batch, calibration.activations, visit, until)

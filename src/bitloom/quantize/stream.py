@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 
 import torch
 import torch.nn.functional as F
@@ -38,15 +38,27 @@ def run_steps(
                 del live[name]
 
 
-def _apply(step: Step, live: dict[str, Tensor], quantizer: ActivationQuantizer) -> Tensor:
+def run_float(steps: Iterable[Step], given: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Float tensors that `steps` make of those given (which are returned too), without any rounding."""
+    live = dict(given)
+    for step in steps:
+        live[step.output] = _float_step(step, live)
+    return live
+
+
+def _apply(step: Step, live: Mapping[str, Tensor], quantizer: ActivationQuantizer) -> Tensor:
+    y = _float_step(step, live)
+    exact = isinstance(step, ConcatStep) or (isinstance(step, PoolStep) and step.same_scale)
+    return y if exact else fake_quantize(y, quantizer)
+
+
+def _float_step(step: Step, live: Mapping[str, Tensor]) -> Tensor:
     if isinstance(step, ConcatStep):
         return torch.cat([live[x] for x in step.inputs], dim=1)
     y = conv_step(step, live[step.input]) if isinstance(step, ConvStep) else pool_step(step, live[step.input])
     if step.residual is not None:
         y = y + live[step.residual]
-    if step.relu is not None:
-        y = y.clamp(0.0, step.relu.limit)
-    return y if isinstance(step, PoolStep) and step.same_scale else fake_quantize(y, quantizer)
+    return y if step.relu is None else y.clamp(0.0, step.relu.limit)
 
 
 def conv_step(step: ConvStep, x: Tensor) -> Tensor:

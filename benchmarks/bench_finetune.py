@@ -1,0 +1,161 @@
+"""Fine-tuning of ResNet-20 on CIFAR-10 at 2 and 3 mean bits a channel: `make bench-finetune`.
+
+Needs BITLOOM_DATA. Calibrates on 500 lossless training images, allocates by HBP on 256 others, compensates, then trains
+on the 50 000 JPEG training images towards the float network's outputs (no labels). Test images are only measured, once:
+the 1000 lossless and the 10 000 JPEG ones. Writes benchmarks/results/finetune.json; an interrupted run continues.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+
+from bitloom.allocate.allocation import WIDTHS, BitAllocation
+from bitloom.allocate.hbp import allocate
+from bitloom.allocate.sensitivity import SensitivityOptions, layer_costs
+from bitloom.data.cifar import load_jpeg, load_lossless
+from bitloom.data.images import ImageSet
+from bitloom.frontends.load import load_model
+from bitloom.graph.execute import execute
+from bitloom.graph.ir import Graph
+from bitloom.journal import Journal
+from bitloom.quantize.augment import Augment
+from bitloom.quantize.compensate import compensate
+from bitloom.quantize.fake import FakeQuantized
+from bitloom.quantize.finetune import FinetuneOptions, finetune, print_progress
+from bitloom.quantize.observe import calibrate
+from bitloom.quantize.qgraph import QuantGraph
+from bitloom.quantize.quantize import quantize
+from bitloom.quantize.statistics import round_network
+from bitloom.reference.fast import quantize_input, run_fast
+
+ROOT = Path(__file__).resolve().parents[1]
+DATA = Path(os.environ.get("BITLOOM_DATA", ROOT.parent / "shared" / "data")) / "cifar10"
+BATCH = 125
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--bits", type=float, nargs="+", default=[3.0, 2.0], help="mean bits per weight")
+    parser.add_argument("--epochs", type=float, default=6.0, help="of the 50 000 training images")
+    parser.add_argument("--rate", type=float, default=0.01, help="latent_rate")
+    parser.add_argument("--stop", type=float, default=float("inf"), help="seconds after which no new budget begins")
+    parser.add_argument("--out", type=Path, default=ROOT / "out" / "finetune")
+    args = parser.parse_args()
+    if not DATA.is_dir():
+        print(f"{DATA}: no such folder; set BITLOOM_DATA", file=sys.stderr)
+        return 2
+    begin = time.perf_counter()
+    graph = load_model("resnet20", str(DATA / "weights" / "resnet20-12fca82f.th"))
+    order = torch.randperm(4000, generator=torch.Generator().manual_seed(1))
+    clean = load_lossless(DATA, test=False).images[order].contiguous()
+    journal = Journal(args.out / "steps")
+    calibration = journal.step("calibrate", "resnet20", lambda: calibrate(graph, clean[:500].contiguous()))
+    rounded = journal.step("round", "resnet20", lambda: round_network(calibration))
+    measured = SensitivityOptions(images=256, batch=64)
+    costs = journal.step(
+        "sensitivity", "resnet20", lambda: layer_costs(graph, calibration.lowered, rounded, clean[500:756], measured)
+    )
+    train = load_jpeg(DATA / "cifar10_jpeg.tar.gz", test=False).images
+    tests = {
+        "lossless": load_lossless(DATA, test=True),
+        "jpeg": load_jpeg(DATA / "cifar10_jpeg.tar.gz", test=True),
+    }
+    options = FinetuneOptions(
+        steps=round(args.epochs * len(train) / BATCH),
+        batch=BATCH,
+        latent_rate=args.rate,
+        augment=Augment(),
+        mixed=True,
+        every=50,
+    )
+    rows = [_float_row(graph, tests)]
+    for bits in args.bits:
+        if time.perf_counter() - begin > args.stop:
+            break
+        weights = sum(c.weights * len(c.cost) for c in costs.values())
+        allocation = allocate(costs, WIDTHS, int(weights * bits)).allocation
+        first = quantize(graph, allocation, calibration, rounded=rounded)
+        rows.append(_row("gptq", allocation, graph, first, tests))
+        fitted, _ = compensate(calibration.lowered, first, clean[:500].contiguous())
+        rows.append(_row("compensated", allocation, graph, fitted, tests))
+        start = time.perf_counter()
+        result = finetune(
+            graph,
+            calibration.lowered,
+            fitted,
+            train,
+            options=options,
+            checkpoint=args.out / f"bits{bits:g}.pt",
+            report=print_progress,
+        )
+        row = _row("finetuned", allocation, graph, result.qgraph, tests)
+        rows.append(row | {"epochs": args.epochs, "seconds": time.perf_counter() - start, "losses": result.losses[-1]})
+        _write(rows, args)
+    return 0
+
+
+def _float_row(graph: Graph, tests: dict[str, ImageSet]) -> dict[str, Any]:
+    row: dict[str, Any] = {"method": "float", "mean_bits": 32.0}
+    for name, images in tests.items():
+        assert images.labels is not None
+        row[f"top1_{name}"] = 100.0 * float((_float(graph, images).argmax(1).numpy() == images.labels).mean())
+    return row
+
+
+def _row(
+    method: str, allocation: BitAllocation, graph: Graph, qgraph: QuantGraph, tests: dict[str, ImageSet]
+) -> dict[str, Any]:
+    row: dict[str, Any] = {
+        "method": method,
+        "mean_bits": allocation.mean_bits,
+        "weight_bytes": allocation.bytes,
+        "widths": {str(k): v for k, v in allocation.histogram.items()},
+    }
+    output = qgraph.tensors[qgraph.output]
+    for name, images in tests.items():
+        assert images.labels is not None
+        integer, same = [], 0
+        fake = FakeQuantized(qgraph)
+        for batch in torch.split(images.images, 250):
+            codes = run_fast(qgraph, quantize_input(qgraph, batch))[qgraph.output].reshape(len(batch), -1)
+            integer.append(torch.from_numpy(codes.astype(np.float64) - output.zero_point) * output.scale)
+            if name == "lossless":
+                same += int((fake(batch).argmax(1) == integer[-1].argmax(1)).sum())
+        logits = torch.cat(integer)
+        reference = F.log_softmax(_float(graph, images).double(), 1)
+        row[f"top1_{name}"] = 100.0 * float((logits.argmax(1).numpy() == images.labels).mean())
+        row[f"kl_{name}"] = float(F.kl_div(F.log_softmax(logits, 1), reference, log_target=True, reduction="batchmean"))
+        if name == "lossless":
+            row["fake_integer_agreement"] = 100.0 * same / len(images.images)
+    print(json.dumps(row), file=sys.stderr, flush=True)
+    return row
+
+
+def _float(graph: Graph, images: ImageSet) -> torch.Tensor:
+    return torch.cat([execute(graph, b)[graph.output].flatten(1) for b in torch.split(images.images, 250)])
+
+
+def _write(rows: list[dict[str, Any]], args: argparse.Namespace) -> None:
+    folder = ROOT / "benchmarks" / "results"
+    folder.mkdir(parents=True, exist_ok=True)
+    result = {
+        "command": f"make bench-finetune (--epochs {args.epochs:g} --rate {args.rate:g})",
+        "network": "resnet20",
+        "data": "CIFAR-10: 1000 lossless and 10 000 JPEG test images; trained on 50 000 JPEG images, no labels",
+        "rows": rows,
+    }
+    (folder / "finetune.json").write_text(json.dumps(result, indent=2) + "\n")
+
+
+if __name__ == "__main__":
+    sys.exit(main())
