@@ -27,6 +27,7 @@ from bitloom.graph.ir import Shape as GraphShape
 from bitloom.graph.printer import format_graph
 from bitloom.program.container import load
 from bitloom.program.disassemble import disassemble
+from bitloom.quantize.refine import Refinement
 from bitloom.report.terminal import print_explorations
 from bitloom.target.arch import ArchConfig, named_arch
 from bitloom.target.device import Device, load_device
@@ -95,6 +96,9 @@ def compile_command(
     latency: Annotated[str | None, typer.Option(help="bound of the modelled time of an image (0.6ms)")] = None,
     cycles: Annotated[int | None, typer.Option(help="bound of the modelled cycles of an image")] = None,
     min_bits: Annotated[int, typer.Option(help="smallest width of a channel (0: channels may be pruned)")] = 0,
+    rounding: Annotated[
+        Refinement, typer.Option(help="after the widths are chosen: GPTQ alone, compensated, or learned (minutes)")
+    ] = Refinement.GPTQ,
     calibration: Annotated[int, typer.Option(help="calibration images")] = 200,
     simulate: Annotated[int, typer.Option(help="images simulated on RTL (0: none)")] = 1,
     out: Annotated[Path, typer.Option(help="output folder")] = Path("out"),
@@ -108,7 +112,7 @@ def compile_command(
     images = load_images(data, preprocess, calibration)
     measured = load_images(evaluate, preprocess) if evaluate else images
     evaluation = Evaluation(measured.images, measured.labels, calibrated=evaluate is None)
-    options = CompileOptions(budget=asked, simulated=simulate)
+    options = CompileOptions(budget=asked, simulated=simulate, rounding=rounding)
     facts = compile_model(graph, images.images, evaluation, build, device, out, options)
     typer.echo(json.dumps(facts, indent=2) if as_json else facts["report"])
 

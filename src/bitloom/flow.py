@@ -27,6 +27,7 @@ from bitloom.program.plan import plan
 from bitloom.quantize.observe import Calibration, calibrate
 from bitloom.quantize.qgraph import QuantGraph
 from bitloom.quantize.quantize import quantize
+from bitloom.quantize.refine import Refinement, best, refine
 from bitloom.quantize.rounding import RoundedLayer
 from bitloom.quantize.statistics import round_network
 from bitloom.report.facts import basic_facts, layer_facts, model_facts
@@ -41,13 +42,15 @@ from bitloom.target.device import Device
 class CompileOptions:
     """budget: limits of the allocation (a number is mean bits). simulated: images run on RTL (0: none).
 
-    batch: images evaluated together. structural: simulate the bit-true build instead of the fast one.
+    batch: images evaluated together. structural: simulate the bit-true build instead of the fast one. rounding: how far
+    rounding goes once the widths are known.
     """
 
     budget: Budget | float = 4.0
     simulated: int = 3
     batch: int = 16
     structural: bool = False
+    rounding: Refinement = Refinement.GPTQ
 
 
 def compile_model(
@@ -93,6 +96,14 @@ def compile_model(
     qgraph: QuantGraph = journal.step(
         "quantize", key, lambda: quantize(graph, solution.allocation, cal, rounded=rounded)
     )
+    if opts.rounding is not Refinement.GPTQ:
+        key += f" {opts.rounding.value}"
+        stages = journal.step(
+            "refine",
+            key,
+            lambda: refine(graph, cal.lowered, qgraph, calibration[:split], held_out, opts.rounding),
+        )
+        qgraph = best(stages).qgraph
     key += f" {arch}"
     ordered = reorder(qgraph, choose_order(qgraph, arch))
     planned = plan(ordered, arch)
