@@ -33,7 +33,7 @@ NETWORKS = ("resnet18", "resnet34", "resnet50", "vgg16")
 BUDGET = 4.0  #: mean bits per weight
 #: One digit pass each: a channel of 6 bits or more would cost its whole vector a second pass.
 WIDTHS = (0, 2, 3, 4, 5)
-FC_WIDTHS = (2, 3)  #: of VGG-16's fully connected layers: 103 M weights that DDR has to deliver
+FC_BITS = 3  #: of VGG-16's fully connected layers: 103 M weights that DDR has to deliver
 CALIBRATION = 150  #: images; a third of them is held out for the sensitivities
 SEED = 20261124
 
@@ -90,12 +90,15 @@ def _same_mix(name: str, data: Path, model: Prepared) -> Prepared:
     calibration = calibrate(graph, images_of(name, data, 4), CalibrationOptions(bias_images=4))
     allocation = _draw(graph, model.allocation)
     qgraph = quantize(graph, allocation, calibration, QuantizeOptions(Rounding.NEAREST, bias_correction=False))
-    return Prepared(qgraph, allocation, "widths drawn from ResNet-18's HBP result, random weights")
+    origin = "widths drawn from ResNet-18's HBP result, random weights"
+    if name == "vgg16":
+        origin += f", fully connected layers at {FC_BITS} bits"
+    return Prepared(qgraph, allocation, origin)
 
 
 def _draw(graph: Graph, model: BitAllocation) -> BitAllocation:
     """Widths drawn channel by channel, as often as the model's weights have them; then one bit less here and there
-    until the mean is at most BUDGET. VGG-16's fully connected layers draw from FC_WIDTHS, half each."""
+    until the mean is at most BUDGET. VGG-16's fully connected layers have FC_BITS everywhere."""
     rng = np.random.default_rng(SEED)
     histogram = model.histogram
     values, share = np.array(list(histogram)), np.array(list(histogram.values()), dtype=np.float64)
@@ -105,10 +108,8 @@ def _draw(graph: Graph, model: BitAllocation) -> BitAllocation:
     bits: dict[str, Int8Array] = {}
     for name, op in layers.items():
         channels = op.weight.shape[0]
-        drawn = (
-            rng.choice(FC_WIDTHS, channels) if name in dense else rng.choice(values, channels, p=share / share.sum())
-        )
-        bits[name] = drawn.astype(np.int8)
+        drawn = rng.choice(values, channels, p=share / share.sum())
+        bits[name] = np.full(channels, FC_BITS, np.int8) if name in dense else drawn.astype(np.int8)
     free = [(name, c) for name in layers if name not in dense for c in range(layers[name].weight.shape[0])]
     _shave(bits, inputs, (free[i] for i in rng.permutation(len(free))))
     return BitAllocation(bits, inputs)

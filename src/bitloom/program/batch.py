@@ -3,7 +3,7 @@
 Tensors behind the cut are *stacked*: the images lie one below the other, like one tall image, so that a vector's
 weights are read once for all of them and groups of pixels run across the images' borders. `image_rows` tells the taps
 where each image begins. In front of the cut, where tensors are large and weights few, every image has the memory for
-itself, and its weights come again with every image; LOAD fetches the next image meanwhile.
+itself, and its weights come again with every image; LOAD fetches the next image as soon as the last one has been read.
 """
 
 from __future__ import annotations
@@ -92,20 +92,19 @@ class BatchBuilder(Builder):
         """The schedule."""
         graph, cut = self.laid.graph, self.cut
         self._place_concats()
-        loaded: list[Buffer] = []
+        last_reader = max(i for i, n in enumerate(graph.nodes) if graph.input in inputs_of(n))
+        coming: Buffer | None = None  # the image that LOAD has been told to fetch
         for image in range(self.images):
             self.image = image
             self.whole = {name: b for name, b in self.whole.items() if name in cut.stacked}
-            if image == 0:
-                loaded.append(self._load_image(0))
+            if coming is None:
+                coming = self._load_image(0)
                 self._stamp(0)
-            self.whole[graph.input] = loaded[image]
-            ahead = image + 1 < self.images
+            self.whole[graph.input] = coming
             for index, node in enumerate(graph.nodes[: cut.node]):
                 self._compute(node, index, stacked=False)
-                if ahead and not isinstance(node, QConcat):
-                    loaded.append(self._load_image(image + 1))
-                    ahead = False
+                if index == last_reader and image + 1 < self.images:
+                    coming = self._load_image(image + 1)
                 self._stamp(index + 1)
         for index, node in enumerate(graph.nodes[cut.node :], cut.node):
             self._compute(node, index, stacked=True)
@@ -113,7 +112,7 @@ class BatchBuilder(Builder):
         self.jobs.append(StoreJob(f"store {graph.output}", self._tensor(graph.output)))
         self._stamp(len(graph.nodes) + 1)
         early = {self.whole[n.output].region for n in graph.nodes[: cut.node] if n.output in cut.stacked}
-        kept = frozenset(early | {b.region for b in loaded})
+        kept = frozenset({*early, graph.input})
         whole = {name: b for name, b in self.whole.items() if name in cut.stacked}
         return Schedule(tuple(self.jobs), self.region_rows, whole, tuple(self.times), kept, cut.node)
 
@@ -124,9 +123,6 @@ class BatchBuilder(Builder):
     def _rows(self, name: str) -> tuple[int, int]:
         rows = self.laid.graph.tensors[name].shape[1]
         return (0, self.images * rows) if name in self.cut.stacked else (self.image * rows, rows)
-
-    def _region(self, name: str) -> str:
-        return f"{name} {self.image % 2}" if name == self.laid.graph.input else name
 
     def _load_image(self, image: int) -> Buffer:
         name, current = self.laid.graph.input, self.image

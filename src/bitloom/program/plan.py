@@ -46,7 +46,7 @@ def plan(qgraph: QuantGraph, arch: ArchConfig, batch: int = 1) -> Plan:
             continue
         dense = make_schedule(laid, fold, least, arch, in_place=True)
         for schedule in (make_schedule(laid, fold, least, arch), dense):
-            placed = allocate(schedule.regions(), arch.act_rows, schedule.apart())
+            placed = allocate(schedule.regions(), arch.act_rows, schedule.apart(arch))
             if placed is not None:
                 return _Materializer(laid, fold, schedule, placed, arch).run()
     if batch > 1:
@@ -87,7 +87,7 @@ def _batch(
                 regions = schedule.regions()
                 if peak_rows(regions)[0] > arch.act_rows:
                     continue
-                placed = allocate(regions, arch.act_rows, schedule.apart(), strict)
+                placed = allocate(regions, arch.act_rows, schedule.apart(arch), strict)
                 if placed is not None:
                     return schedule, placed
     return None
@@ -104,7 +104,7 @@ def _in_stripes(
     while True:
         schedule = make_schedule(laid, fold, least, arch, True, tuple(chains[k] for k in sorted(chains)))
         regions = schedule.regions()
-        placed = allocate(regions, arch.act_rows, schedule.apart())
+        placed = allocate(regions, arch.act_rows, schedule.apart(arch))
         if placed is not None:
             return schedule, placed
         _, step = peak_rows(regions)

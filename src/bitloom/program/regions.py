@@ -15,6 +15,7 @@ from bitloom.quantize.qgraph import Int8Array
 
 IntArray = npt.NDArray[np.int64]
 Uint8Array = npt.NDArray[np.uint8]
+Pairs = tuple[tuple[str, str], ...]
 
 
 @dataclass(frozen=True)
@@ -134,15 +135,16 @@ def peak_rows(regions: tuple[Region, ...]) -> tuple[int, int]:
 
 
 def allocate(
-    regions: tuple[Region, ...], act_rows: int, apart: tuple[tuple[str, str], ...] = (), strict: bool = False
+    regions: tuple[Region, ...], act_rows: int, apart: tuple[Pairs, ...] = (), strict: bool = False
 ) -> tuple[Region, ...] | None:
     """The regions with bases, verified; None when none of the tried orders fits into act_rows.
 
     First fit at the lowest free base, once with large regions first, once in order of birth, once by lifetime.
-    apart: names that should lie in different halves of the memory (docs/spec/streams.md); given up where that does not
-    fit, unless strict.
+    apart: names that should lie in different halves of the memory (docs/spec/streams.md), the most wanted choice of
+    pairs first; strict: one of the choices must hold.
     """
-    for window in (*_halves(act_rows, apart), *([] if strict and apart else [{}])):
+    windows = [window for pairs in apart for window in _halves(act_rows, pairs)]
+    for window in (*windows, *([] if strict and all(apart) else [{}])):
         placed = _first_fit(regions, act_rows, window)
         if placed is not None:
             verify_regions(placed, act_rows)
@@ -158,7 +160,10 @@ def half_rows(act_rows: int) -> int:
 def _first_fit(
     regions: tuple[Region, ...], act_rows: int, window: dict[str, tuple[int, int]]
 ) -> tuple[Region, ...] | None:
-    """window: name -> rows [first, end) that a region must stay in; others may lie anywhere."""
+    """window: name -> rows [first, end) that a region must stay in; others may lie anywhere.
+
+    A region of the upper half goes as high as it can, so that the middle stays free for those that may straddle.
+    """
     orders = (
         sorted(range(len(regions)), key=lambda i: (-regions[i].rows, regions[i].first)),
         sorted(range(len(regions)), key=lambda i: (regions[i].first, -regions[i].rows)),
@@ -169,12 +174,8 @@ def _first_fit(
         for i in sorted(order, key=lambda i: regions[i].name not in window):
             region = regions[i]
             taken = sorted((r.base, r.base + r.rows) for r in placed.values() if _meet(r, region))
-            base, limit = window.get(region.name, (0, act_rows))
-            for begin, end in taken:
-                if base + region.rows <= begin:
-                    break
-                base = max(base, end)
-            if base + region.rows > limit:
+            base = _free_base(region.rows, taken, *window.get(region.name, (0, act_rows)))
+            if base is None:
                 break
             placed[i] = replace(region, base=base)
         if len(placed) == len(regions):
@@ -182,7 +183,24 @@ def _first_fit(
     return None
 
 
-def _halves(act_rows: int, apart: tuple[tuple[str, str], ...]) -> list[dict[str, tuple[int, int]]]:
+def _free_base(rows: int, taken: list[tuple[int, int]], low: int, high: int) -> int | None:
+    """The lowest free base in [low, high); the highest one where low > 0. taken: sorted spans."""
+    if low > 0:
+        base = high - rows
+        for begin, end in sorted(taken, key=lambda span: -span[1]):
+            if end <= base:
+                break
+            base = min(base, begin - rows)
+        return base if base >= low else None
+    base = low
+    for begin, end in taken:
+        if base + rows <= begin:
+            break
+        base = max(base, end)
+    return base if base + rows <= high else None
+
+
+def _halves(act_rows: int, apart: Pairs) -> list[dict[str, tuple[int, int]]]:
     """Ways to give every region that is named in `apart` one half, such that the pairs differ; at most 64 of them.
 
     Pairs that close an odd circle are left out; each connected part of the pairs may be turned around.

@@ -16,7 +16,7 @@ from bitloom.program.commands import Base
 from bitloom.program.geometry import Window
 from bitloom.program.inputs import FoldSpec, linear_words
 from bitloom.program.layouts import LaidOut
-from bitloom.program.regions import Layout, Region, chunk_count, split_layout
+from bitloom.program.regions import Layout, Pairs, Region, chunk_count, split_layout
 from bitloom.quantize.qgraph import QConcat, QConv, QPool
 from bitloom.target.arch import ArchConfig
 
@@ -119,16 +119,31 @@ class Schedule:
             span[name] = (0, max(span[name][1], self.kept_until))
         return tuple(Region(name, self.region_rows[name], *life) for name, life in span.items())
 
-    def apart(self) -> tuple[tuple[str, str], ...]:
-        """Regions that best lie in different halves of the memory, each with ports of its own: input and residual of a
-        job, which are read together, and an image and the result that is made of it while it comes in."""
-        pairs: dict[tuple[str, str], None] = {}
+    def apart(self, arch: ArchConfig) -> tuple[Pairs, Pairs]:
+        """Pairs of regions that best lie in different halves of the memory, each with ports of its own: all, and those
+        that cost cycles otherwise.
+
+        Input and residual of a job (which costs where results come faster than port B alone adds and writes them); an
+        image and the result that is made of it while it comes in.
+        """
+        every: dict[tuple[str, str], None] = {}
+        costly: dict[tuple[str, str], None] = {}
         for before, job in pairwise((None, *self.jobs)):
             if isinstance(job, EngineJob) and job.residual is not None:
-                pairs[job.src.region, job.residual.region] = None
+                every[job.src.region, job.residual.region] = None
+                if _drain_binds(job, arch):
+                    costly[job.src.region, job.residual.region] = None
             if isinstance(before, LoadJob) and isinstance(job, EngineJob) and before.buffer is job.src:
-                pairs[job.src.region, job.dst.region] = None
-        return tuple(pairs)
+                every[job.src.region, job.dst.region] = costly[job.src.region, job.dst.region] = None
+        return tuple(every), tuple(costly)
+
+
+def _drain_binds(job: EngineJob, arch: ArchConfig) -> bool:
+    """A group takes fewer steps than the drain takes cycles at two a word."""
+    kernel = job.window.kernel
+    steps = kernel[0] * kernel[1] * (chunk_count(job.src.segments, arch.channels) if isinstance(job.node, QConv) else 1)
+    chunks = min(arch.vector // arch.channels, chunk_count(job.dst.segments, arch.channels))
+    return steps < 2 * arch.channels // arch.drain_channels * (chunks if isinstance(job.node, QConv) else 1)
 
 
 @dataclass
