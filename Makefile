@@ -4,7 +4,7 @@ PY := .venv/bin/python
 RUN := $(PY) -m
 export OMP_NUM_THREADS ?= 2
 
-.PHONY: setup demo test lint types check bench bench-resnet18 bench-resnet18-structure bench-resnet20 bench-accuracy bench-solver bench-resources bench-explore bench-hardware-aware generate clean
+.PHONY: setup demo test lint types check bench bench-speed bench-resnet18 bench-resnet18-structure bench-resnet20 bench-accuracy bench-solver bench-resources bench-explore bench-hardware-aware generate clean
 
 setup: .venv/.done
 
@@ -45,6 +45,10 @@ bench-resnet20: setup
 
 bench-accuracy: setup
 	$(PY) benchmarks/bench_accuracy.py
+
+bench-speed: setup
+	$(PY) benchmarks/bench_speed.py --networks resnet18 resnet34 resnet50 --batch 1 8
+	$(PY) benchmarks/bench_speed.py --networks vgg16
 
 bench-solver: setup
 	$(PY) benchmarks/bench_solver.py
