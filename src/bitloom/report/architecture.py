@@ -9,6 +9,7 @@ import matplotlib.pyplot as plt
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
+from matplotlib.ticker import FuncFormatter
 
 from bitloom.explore.performance import CAUSES
 from bitloom.explore.roofline import Roofline, RooflinePoint
@@ -79,10 +80,14 @@ def pareto_picture(front: Sequence[Point], best: Point, clock_mhz: float, kind: 
     bar.ax.tick_params(labelsize=7)
     at = (best.resources.dsp, sum(best.cycles) / clock_mhz / 1e3)
     axes.scatter(*at, s=130, facecolor="none", edgecolor="#b3412f", linewidth=1.8, zorder=4)
-    label = f"best: P={best.arch.pixels} C={best.arch.channels} M={best.arch.vector}"
-    axes.annotate(label, at, xytext=(-12, 16), textcoords="offset points", ha="right", fontsize=8, color="#b3412f")
+    label = f"best: P={best.arch.pixels} C={best.arch.channels} M={best.arch.vector}, {at[1]:.3g} ms"
+    axes.annotate(label, at, xytext=(0.98, 0.95), textcoords="axes fraction", ha="right", fontsize=8, color="#b3412f",
+                  arrowprops={"arrowstyle": "-", "color": "#b3412f", "linewidth": 0.8, "shrinkB": 7})  # fmt: skip
     axes.set_xlabel("DSP slices", fontsize=9)
     axes.set_ylabel("modelled milliseconds (all networks)", fontsize=9)
     axes.set_yscale("log" if len(times) > 1 and max(times) > 4 * min(times) else "linear")
+    for formatter in (axes.yaxis.set_major_formatter, axes.yaxis.set_minor_formatter):
+        formatter(FuncFormatter(lambda ms, _: f"{ms:g}"))
+    axes.tick_params(axis="y", which="both", labelsize=7)
     axes.set_title(f"Pareto front: {len(front)} architectures", fontsize=10, loc="left", color=_INK)
     return _picture(figure, kind)
