@@ -105,3 +105,14 @@ def test_pruned_channels_count_as_no_bits() -> None:
     layers = {n: LayerCosts(np.sort(rng.uniform(0, 1, (4, len(WIDTHS))))[:, ::-1].copy(), 8) for n in "ab"}
     found = LatencyAllocator(layers, WIDTHS, Toy()).allocate(8 * 40, 160)
     assert found.cycles <= 160
+
+
+def test_a_tight_bound_still_gives_bits_and_looser_ones_never_lose_to_it() -> None:
+    """Just above the fastest allocation: some choice between it and the budget is found, and kept for looser bounds."""
+    layers = toy_layers(np.random.default_rng(7))
+    shared = LatencyAllocator(layers, FEW, Toy(compute=60))
+    tight = shared.allocate(8 * 40, 130)
+    assert tight.cycles <= 130
+    assert tight.objective < sum(float(c.cost[:, 0].sum()) for c in layers.values())
+    assert shared.allocate(8 * 40, 131).objective <= tight.objective
+    assert shared.allocate(8 * 41, 130).objective <= tight.objective

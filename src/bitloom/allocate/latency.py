@@ -106,6 +106,7 @@ class LatencyAllocator:
         self.weights = np.array([layers[n].weights for n in self.names], np.int64)[self.layer]
         self.cuts: list[_Cut] = []
         self._fastest: int | None = None
+        self._asked: list[tuple[IntArray, int]] = []  # choices and the model's cycles
 
     def allocate(self, budget_bits: int, limit: int, options: LatencyOptions | None = None) -> LatencySolution:
         """The cheapest allocation found with at most `budget_bits` weight bits and `limit` modelled cycles.
@@ -113,14 +114,14 @@ class LatencyAllocator:
         Raises BudgetError when the bits or the cycles cannot be met; the text names the nearest feasible.
         """
         opts, start = options or LatencyOptions(), time.perf_counter()
-        best: tuple[float, IntArray, int] | None = None
+        best = self._known(budget_bits, limit)
         target, bound, rounds = float(limit), 0.0, 0
         seen: set[bytes] = set()
-        free = solve(Problem(self.cost, self.weights[:, None] * self.widths[None, :]), budget_bits)
+        free = solve(Problem(self.cost, self._sizes()), budget_bits)
         for rounds in range(1, opts.rounds + 1):
             self._drop_refuted(target, limit)
             relaxed, choice = self._solve(budget_bits, target)
-            if choice.tobytes() in seen and best is not None:
+            if choice.tobytes() in seen and (best is not None or rounds > 4):
                 break
             seen.add(choice.tobytes())
             cycles = self._ask(choice)
@@ -136,13 +137,44 @@ class LatencyAllocator:
             else:
                 target += 0.7 * (limit - cycles)
         if best is None:
-            best = (self._objective(self._least()), self._least(), self._least_cycles(limit))
+            best = self._fewer_bits(budget_bits, limit)
         objective, choice, cycles = best
         bound = min(bound, objective)
         gap = 0.0 if objective <= 0 else (objective - bound) / objective
         allocation = BitAllocation(self._bits(choice), self.inputs)
         seconds = time.perf_counter() - start
         return LatencySolution(allocation, objective, bound, gap, free.bound, seconds, cycles, limit, rounds)
+
+    def _known(self, budget_bits: int, limit: int) -> tuple[float, IntArray, int] | None:
+        """The cheapest choice asked so far, for whatever bound, that meets these."""
+        size = self._sizes()
+        rows = np.arange(len(size))
+        fits = [(c, n) for c, n in self._asked if n <= limit and int(size[rows, c].sum()) <= budget_bits]
+        return min(((self._objective(c), c, n) for c, n in fits), key=lambda b: b[0], default=None)
+
+    def _fewer_bits(self, budget_bits: int, limit: int) -> tuple[float, IntArray, int]:
+        """Where the linearisations mislead: the most bits, all in vectors of one pass, that meet the limit (bisection).
+
+        BudgetError when not even the smallest widths meet it.
+        """
+        best = (self._objective(self._least()), self._least(), self._least_cycles(limit))
+        cost = np.where((self.widths >= WIDE)[None, :], np.inf, self.cost)
+        problem = Problem(np.where(np.isfinite(cost).any(axis=1, keepdims=True), cost, self.cost), self._sizes())
+        low, high = problem.smallest, min(budget_bits, int(self.weights.sum()) * int(self.widths.max()))
+        for _ in range(8):
+            middle = (low + high) // 2
+            choice = solve(problem, middle).choice
+            cycles = self._ask(choice)
+            if cycles > limit:
+                high = middle
+                continue
+            low = middle
+            best = min(best, (self._objective(choice), choice, cycles), key=lambda b: b[0])
+        return best
+
+    def _sizes(self) -> IntArray:
+        """(n, k) weight bits of every channel at every width."""
+        return np.asarray(self.weights[:, None] * self.widths[None, :], dtype=np.int64)
 
     def front(self, budgets: Sequence[int], limits: Sequence[int]) -> list[LatencySolution]:
         """Allocations for every pair of a bit budget and a cycle limit that can be met, limits from the loosest on."""
@@ -199,6 +231,7 @@ class LatencyAllocator:
         per_pass = np.array([prices.per_pass[n] for n in self.names])
         have = self._layer_bits(bits)
         wide = np.array([float(prices.wide_vectors[n]) for n in self.names])
+        self._asked.append((choice, prices.cycles))
         self.cuts.append(_Cut(prices.cycles - per_bit @ have - per_pass @ wide, per_bit, per_pass))
         return prices.cycles
 
@@ -213,7 +246,7 @@ class LatencyAllocator:
         self, budget_bits: int, target: float, passes: tuple[npt.NDArray[np.bool_], FloatArray] | None
     ) -> MultiSolution:
         """passes: channels that may be wide, and vectors with two passes by layer; None: passes shared by channels."""
-        size = self.weights[:, None] * self.widths[None, :]
+        size = self._sizes()
         usage, limits = [size], [budget_bits]
         wide = (self.widths >= WIDE)[None, :]
         for cut in self.cuts:
