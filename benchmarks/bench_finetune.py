@@ -21,7 +21,7 @@ import torch.nn.functional as F
 
 from bitloom.allocate.allocation import WIDTHS, BitAllocation
 from bitloom.allocate.hbp import allocate
-from bitloom.allocate.sensitivity import SensitivityOptions, layer_costs
+from bitloom.allocate.sensitivity import layer_costs
 from bitloom.data.cifar import load_jpeg, load_lossless
 from bitloom.data.images import ImageSet
 from bitloom.frontends.load import load_model
@@ -61,10 +61,7 @@ def main() -> int:
     journal = Journal(args.out / "steps")
     calibration = journal.step("calibrate", "resnet20", lambda: calibrate(graph, clean[:500].contiguous()))
     rounded = journal.step("round", "resnet20", lambda: round_network(calibration))
-    measured = SensitivityOptions(images=256, batch=64)
-    costs = journal.step(
-        "sensitivity", "resnet20", lambda: layer_costs(graph, calibration.lowered, rounded, clean[500:756], measured)
-    )
+    costs = journal.step("sensitivity", "resnet20", lambda: layer_costs(calibration, rounded, clean[500:756]))
     train = load_jpeg(DATA / "cifar10_jpeg.tar.gz", test=False).images
     tests = {
         "lossless": load_lossless(DATA, test=True),

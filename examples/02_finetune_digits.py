@@ -1,4 +1,4 @@
-"""Fine-tuning at 2 mean bits: a digits network is allocated, compensated, trained towards its float self, handed over.
+"""Fine-tuning at 1.25 mean bits: a digits network is allocated, compensated, trained towards its float self.
 
 Also under `torchrun --nproc-per-node 2 examples/02_finetune_digits.py`; run again after an interruption, it continues
 from out/finetune_digits.pt.
@@ -39,9 +39,9 @@ def main() -> None:
 
     calibration = calibrate(graph, images[:400])
     rounded = round_network(calibration)
-    costs = layer_costs(graph, calibration.lowered, rounded, images[400:600])
+    costs = layer_costs(calibration, rounded, images[400:600])
     weights = sum(c.weights * len(c.cost) for c in costs.values())
-    allocation = allocate(costs, WIDTHS, int(2.0 * weights)).allocation
+    allocation = allocate(costs, WIDTHS, int(1.25 * weights)).allocation
     start = quantize(graph, allocation, calibration, rounded=rounded)
     fitted, _ = compensate(calibration.lowered, start, images[:400])
     result = finetune(

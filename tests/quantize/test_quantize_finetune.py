@@ -68,6 +68,9 @@ def test_an_interrupted_run_continues_bit_for_bit(tmp_path: Path) -> None:
     assert seen == [8, 12] and _same(whole, continued)
     with pytest.raises(DataError, match="a checkpoint of other options, images or another network"):
         finetune(graph, calibration.lowered, first, images(40), options=replace(FAST, seed=1), checkpoint=file)
+    _, _, other = start(seed=1)
+    with pytest.raises(DataError, match="another network"):
+        finetune(graph, calibration.lowered, other, images(40), options=FAST, checkpoint=file)
     file.write_bytes(b"half a file")
     with pytest.raises(DataError, match="not a readable checkpoint"):
         finetune(graph, calibration.lowered, first, images(40), options=FAST, checkpoint=file)

@@ -11,6 +11,7 @@ step alone, so that a run continued from a checkpoint is the same as one that wa
 
 from __future__ import annotations
 
+import hashlib
 import math
 import sys
 from collections.abc import Callable
@@ -30,7 +31,7 @@ from bitloom.quantize.augment import Augment, augmented
 from bitloom.quantize.checkpoint import load_checkpoint, save_checkpoint
 from bitloom.quantize.lower import Lowered
 from bitloom.quantize.parallel import Group, process_group
-from bitloom.quantize.qgraph import QuantGraph
+from bitloom.quantize.qgraph import QConv, QuantGraph
 from bitloom.quantize.teacher import FloatNetwork
 from bitloom.quantize.trainable import TrainableNetwork
 
@@ -92,7 +93,7 @@ def finetune(
         student = TrainableNetwork(lowered, start, opts.mixed).to(device)
         teacher = FloatNetwork(lowered, opts.mixed).to(device)
         optimizer = _optimizer(student, opts)
-        identity = f"{replace(opts, every=1)} {tuple(images.shape)} {float(images.double().sum())!r} {start.name}"
+        identity = f"{opts} {tuple(images.shape)} {float(images.double().sum())!r} {_identity(start)}"
         losses: list[float] = []
         first = 0
         if checkpoint is not None and checkpoint.exists():
@@ -189,6 +190,16 @@ def _real_graph(graph: Graph, student: TrainableNetwork) -> Graph:
             node = replace(node, op=replace(node.op, weight=weight, bias=layer.bias.detach().numpy().copy()))
         nodes.append(node)
     return replace(graph, nodes=tuple(nodes))
+
+
+def _identity(start: QuantGraph) -> str:
+    """Of everything that the parameters begin with."""
+    digest = hashlib.sha256(start.name.encode())
+    for node in start.nodes:
+        if isinstance(node, QConv):
+            for part in (node.weight, node.bits, node.bias, node.weight_scale):
+                digest.update(part.tobytes())
+    return digest.hexdigest()
 
 
 def _check(graph: Graph, images: Tensor, labels: Labels | None, opts: FinetuneOptions) -> None:
