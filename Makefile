@@ -4,7 +4,7 @@ PY := .venv/bin/python
 RUN := $(PY) -m
 export OMP_NUM_THREADS ?= 2
 
-.PHONY: setup demo test lint types check bench bench-speed bench-resnet18 bench-resnet18-structure bench-resnet20 bench-accuracy bench-solver bench-resources bench-explore bench-hardware-aware generate clean
+.PHONY: setup demo test lint types check bench bench-speed bench-resnet18 bench-resnet18-structure bench-resnet20 bench-accuracy bench-finetune bench-solver bench-resources bench-explore bench-hardware-aware generate clean
 
 setup: .venv/.done
 
@@ -32,7 +32,7 @@ check: test
 generate: setup
 	$(PY) -m bitloom.program.generate
 
-bench: bench-resnet18 bench-resnet20 bench-accuracy bench-solver bench-resources bench-explore bench-hardware-aware
+bench: bench-resnet18 bench-resnet20 bench-accuracy bench-finetune bench-solver bench-resources bench-explore bench-hardware-aware
 
 bench-resnet18: setup
 	$(PY) benchmarks/bench_resnet18.py
@@ -49,6 +49,9 @@ bench-accuracy: setup
 bench-speed: setup
 	$(PY) benchmarks/bench_speed.py --networks resnet18 resnet34 resnet50 --batch 1 8
 	$(PY) benchmarks/bench_speed.py --networks vgg16
+
+bench-finetune: setup
+	$(PY) benchmarks/bench_finetune.py
 
 bench-solver: setup
 	$(PY) benchmarks/bench_solver.py
