@@ -12,6 +12,7 @@ from bitloom.evaluate import Evaluation
 from bitloom.flow import CompileOptions, compile_model
 from bitloom.frontends.torch_export import from_torch
 from bitloom.program.container import load
+from bitloom.quantize.refine import Refinement
 from bitloom.target.arch import named_arch
 from bitloom.target.device import load_device
 
@@ -50,6 +51,15 @@ def test_it_ends_bit_exact_with_report_and_program(done):
     assert json.loads((out / "report.json").read_text())["simulation"]["cycles"] == run["cycles"]
     assert "bit-exact" in (out / "report.html").read_text()
     assert load(out / "program.bitloom").arch == named_arch("small")
+
+
+def test_learned_rounding_is_a_step_and_its_stages_are_in_the_facts(graph, images, tmp_path):
+    options = CompileOptions(budget=2.0, simulated=0, rounding=Refinement.LEARNED)
+    facts = journey(graph, images, tmp_path, options)
+    assert "refine" in [step["name"] for step in facts["steps"]]
+    assert list(facts["rounding"]) == ["gptq", "compensated", "learned"]
+    assert all(np.isfinite(v) and v >= 0 for v in facts["rounding"].values())
+    assert all(step["resumed"] for step in journey(graph, images, tmp_path, options)["steps"])
 
 
 def test_a_second_call_resumes_every_step_with_the_same_facts(done, graph, images):

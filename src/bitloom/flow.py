@@ -27,7 +27,7 @@ from bitloom.program.plan import plan
 from bitloom.quantize.observe import Calibration, calibrate
 from bitloom.quantize.qgraph import QuantGraph
 from bitloom.quantize.quantize import quantize
-from bitloom.quantize.refine import Refinement, best, refine
+from bitloom.quantize.refine import Candidate, Refinement, best, refine
 from bitloom.quantize.rounding import RoundedLayer
 from bitloom.quantize.statistics import round_network
 from bitloom.report.facts import basic_facts, layer_facts, model_facts
@@ -96,6 +96,7 @@ def compile_model(
     qgraph: QuantGraph = journal.step(
         "quantize", key, lambda: quantize(graph, solution.allocation, cal, rounded=rounded)
     )
+    stages: tuple[Candidate, ...] = ()
     if opts.rounding is not Refinement.GPTQ:
         key += f" {opts.rounding.value}"
         stages = journal.step(
@@ -121,6 +122,7 @@ def compile_model(
         )
     facts = basic_facts(graph.name, arch, device, solution, journal.records)
     facts |= {"accuracy": accuracy, "image_edge": int(max(evaluation.images.shape[2:]))}
+    facts["rounding"] = {c.stage.value: c.divergence for c in stages}  # KL to float on held-out images, by stage
     facts |= model_facts(model, arch, device) | layer_facts(model, run)
     if cycle_limit is not None:
         free = allocate(allowed, WIDTHS, limit).allocation
