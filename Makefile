@@ -32,7 +32,7 @@ check: test
 generate: setup
 	$(PY) -m bitloom.program.generate
 
-bench: bench-resnet18 bench-resnet20 bench-accuracy bench-finetune bench-solver bench-resources bench-explore bench-hardware-aware
+bench: bench-speed bench-resnet18 bench-resnet20 bench-accuracy bench-finetune bench-solver bench-resources bench-explore bench-hardware-aware
 
 bench-resnet18: setup
 	$(PY) benchmarks/bench_resnet18.py
@@ -49,6 +49,8 @@ bench-accuracy: setup
 bench-speed: setup
 	$(PY) benchmarks/bench_speed.py --networks resnet18 resnet34 resnet50 --batch 1 8
 	$(PY) benchmarks/bench_speed.py --networks vgg16
+	$(PY) benchmarks/bench_speed.py --networks resnet18 --stalls 20
+	$(PY) benchmarks/bench_speed.py --networks resnet18 resnet50 --accuracy 600
 
 bench-finetune: setup
 	$(PY) benchmarks/bench_finetune.py

@@ -1,7 +1,8 @@
 """ResNet-18, -34, -50 and VGG-16 at 224x224 on one full-size RTL build, every tensor compared: `make bench-speed`.
 
 Needs the images and weights of BITLOOM_DATA. Writes benchmarks/results/speed.json, network by network, so that an
-interrupted run keeps its rows; `--networks` runs some of them.
+interrupted run keeps its rows; `--networks` runs some of them, `--stalls` one network under so many seeds of AXI stalls,
+`--accuracy` the allocations' accuracy.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from speed_networks import NETWORKS, Prepared, images_of, prepare
+from speed_networks import NETWORKS, Prepared, accuracy, images_of, prepare
 
 from bitloom.explore.performance import CAUSES, Performance
 from bitloom.explore.planned import planned_performance
@@ -31,17 +32,21 @@ from bitloom.target.arch import ArchConfig, named_arch
 from bitloom.target.device import load_device
 
 ROOT = Path(__file__).resolve().parents[1]
+STALLS = 0.02  #: per AXI channel and cycle
 RESULT = ROOT / "benchmarks" / "results" / "speed.json"
 
 
-def measure(prepared: Prepared, name: str, arch: ArchConfig, data: Path, batch: int) -> dict[str, Any]:
+def measure(
+    prepared: Prepared, name: str, arch: ArchConfig, data: Path, batch: int, cluster: str | None
+) -> dict[str, Any]:
     """One row: the network on RTL, images of `val`, all tensors against the integer reference."""
     qgraph = reorder(prepared.qgraph, choose_order(prepared.qgraph, arch))
     planned = plan(qgraph, arch, batch)
     model = planned_performance(planned, load_device("xczu15eg"))
     program = lower(qgraph, planned)
     codes = quantize_input(qgraph, images_of(name, data, batch, "val"))
-    result = run_workload(workload_of(program), [input_image(program, codes)], build(arch), SimOptions(dump=True))
+    images = [input_image(program, codes)]
+    result = run_workload(workload_of(program), images, build(arch), SimOptions(dump=True), cluster)
     run = result.runs[0]
     comparison = compare_run(program, run, reference_tensors(qgraph, codes))
     print(comparison.text())
@@ -99,13 +104,47 @@ def _efficiency(rows: list[dict[str, Any]], arch: ArchConfig) -> float:
     return sum(r["macs"] for r in rows) / (4 * arch.array_dsps * sum(r["cycles"] for r in rows))
 
 
+def under_stalls(prepared: Prepared, name: str, arch: ArchConfig, data: Path, seeds: int) -> dict[str, Any]:
+    """Cycles of one image under `seeds` seeds, which draw the stalls and shift the refresh; outputs must be equal."""
+    qgraph = reorder(prepared.qgraph, choose_order(prepared.qgraph, arch))
+    program = lower(qgraph, plan(qgraph, arch))
+    image = input_image(program, quantize_input(qgraph, images_of(name, data, 1, "val"))[0])
+    free = run_workload(workload_of(program), [image], build(arch)).runs[0]
+    cycles, equal = [], True
+    for seed in range(seeds):
+        options = SimOptions(stall_probability=STALLS, seed=seed)
+        run = run_workload(workload_of(program), [image], build(arch), options).runs[0]
+        cycles.append(run.cycles)
+        equal = equal and run.output == free.output
+    return {
+        "network": name,
+        "architecture_hash": f"{arch.hash:08x}",
+        "stall_probability": STALLS,
+        "seeds": seeds,
+        "cycles_without": free.cycles,
+        "cycles": cycles,
+        "largest_deviation_percent": round(100.0 * max(abs(c / free.cycles - 1.0) for c in cycles), 2),
+        "outputs_equal": equal,
+    }
+
+
+def _load() -> dict[str, Any]:
+    empty: dict[str, Any] = {"command": "make bench-speed", "rows": []}
+    found: dict[str, Any] = json.loads(RESULT.read_text()) if RESULT.is_file() else empty
+    return found
+
+
 def _save(row: dict[str, Any]) -> None:
-    rows = json.loads(RESULT.read_text())["rows"] if RESULT.is_file() else []
-    kept = {(r["network"], r["batch"]): r for r in rows if r["architecture_hash"] == row["architecture_hash"]}
+    result = _load()
+    rows = (r for r in result["rows"] if r["architecture_hash"] == row["architecture_hash"])
+    kept = {(r["network"], r["batch"]): r for r in rows}
     kept[row["network"], row["batch"]] = row
-    order = sorted(kept.values(), key=lambda r: (NETWORKS.index(r["network"]), r["batch"]))
+    _write(result | {"rows": sorted(kept.values(), key=lambda r: (NETWORKS.index(r["network"]), r["batch"]))})
+
+
+def _write(result: dict[str, Any]) -> None:
     RESULT.parent.mkdir(parents=True, exist_ok=True)
-    RESULT.write_text(json.dumps({"command": "make bench-speed", "rows": order}, indent=1) + "\n")
+    RESULT.write_text(json.dumps(result, indent=1) + "\n")
 
 
 def main() -> int:
@@ -113,15 +152,32 @@ def main() -> int:
     parser.add_argument("--arch", default="full", help="named build (default: full, 3072 array DSPs)")
     parser.add_argument("--networks", nargs="+", default=list(NETWORKS), choices=NETWORKS)
     parser.add_argument("--batch", type=int, nargs="+", default=[1], help="images that share a run (default: 1)")
+    parser.add_argument("--stalls", type=int, default=0, help="run the networks under so many seeds of stalls instead")
+    parser.add_argument("--accuracy", type=int, default=0, help="classify so many images of val instead")
+    parser.add_argument("--cluster", help="address of a dask scheduler whose workers simulate")
     parser.add_argument("--out", type=Path, default=ROOT / "out" / "speed")
     args = parser.parse_args()
     data = Path(os.environ.get("BITLOOM_DATA", ROOT.parent / "shared" / "data")) / "imagenet"
     if not data.is_dir():
         print(f"{data}: no such folder; set BITLOOM_DATA", file=sys.stderr)
         return 2
+    arch = named_arch(args.arch)
+    if args.stalls:
+        for name in args.networks:
+            found = under_stalls(prepare(name, data, args.out), name, arch, data, args.stalls)
+            _write(_load() | {"stalls": found})
+            print(json.dumps(found, indent=1))
+        return 0 if found["outputs_equal"] else 1
+    if args.accuracy:
+        for name in args.networks:
+            measured = _load().get("accuracy", {})
+            measured[name] = accuracy(name, data, args.out, args.accuracy)
+            _write(_load() | {"accuracy": measured})
+            print(name, measured[name], flush=True)
+        return 0
     exact = True
     for name, batch in ((n, b) for n in args.networks for b in args.batch):
-        row = measure(prepare(name, data, args.out), name, named_arch(args.arch), data, batch)
+        row = measure(prepare(name, data, args.out), name, arch, data, batch, args.cluster)
         _save(row)
         print(json.dumps({k: v for k, v in row.items() if k != "layers"}, indent=1), flush=True)
         exact = exact and bool(row["bit_exact"])

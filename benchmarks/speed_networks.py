@@ -21,12 +21,14 @@ from bitloom.allocate.hbp import allocate
 from bitloom.allocate.sensitivity import layer_costs
 from bitloom.data.images import Preprocess, load_images
 from bitloom.frontends.load import load_model
+from bitloom.graph.execute import execute
 from bitloom.graph.ir import Conv, Graph, Linear
 from bitloom.quantize.observe import CalibrationOptions, calibrate
 from bitloom.quantize.qgraph import QuantGraph
 from bitloom.quantize.quantize import QuantizeOptions, quantize
 from bitloom.quantize.rounding import Rounding
 from bitloom.quantize.statistics import round_network
+from bitloom.reference.fast import quantize_input, run_fast
 
 WEIGHTS = {"resnet18": "resnet18_hybrid.npz", "resnet50": "resnet50_pqf.npz"}
 NETWORKS = ("resnet18", "resnet34", "resnet50", "vgg16")
@@ -63,6 +65,23 @@ def prepare(name: str, data: Path, folder: Path) -> Prepared:
         pickle.dump(made, file, protocol=pickle.HIGHEST_PROTOCOL)
     part.replace(path)
     return made
+
+
+def accuracy(name: str, data: Path, folder: Path, count: int) -> dict[str, float]:
+    """Top-1 in percent on `count` images of `val`, of the float and of the integer network (real weights only)."""
+    if name not in WEIGHTS:
+        raise ValueError(f"{name}: random weights have no accuracy; networks with weights: {', '.join(WEIGHTS)}")
+    info = zoo.info(name)
+    images = load_images(data / "val", Preprocess(info.image_shape, info.mean, info.std), count)
+    graph, qgraph = load_model(name, str(data / "weights" / WEIGHTS[name])), prepare(name, data, folder).qgraph
+    hits = np.zeros(2, np.int64)
+    for at in range(0, len(images.images), 8):
+        batch, labels = images.images[at : at + 8], images.labels[at : at + 8]
+        real = execute(graph, batch)[graph.output].flatten(1).argmax(1).numpy()
+        integer = run_fast(qgraph, quantize_input(qgraph, batch))[qgraph.output].reshape(len(batch), -1).argmax(1)
+        hits += np.array([(real == labels).sum(), (integer == labels).sum()])
+    top1 = 100.0 * hits / len(images.images)
+    return {"images": len(images.images), "float": round(float(top1[0]), 2), "integer": round(float(top1[1]), 2)}
 
 
 def images_of(name: str, data: Path, count: int, part: str = "calibration") -> Tensor:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
 import tempfile
 import time
 from collections.abc import Sequence
@@ -20,10 +19,9 @@ from bitloom.program.inputs import output_codes
 from bitloom.program.lower import input_image
 from bitloom.quantize.qgraph import Int8Array
 from bitloom.simulate.build import SimBinary, build
-from bitloom.simulate.job import SimOptions, Workload, write_job, write_program
-from bitloom.simulate.results import RunResult, read_results
-
-_MEANING = {2: "the job was refused", 3: "a rule was broken", 4: "the simulation timed out"}
+from bitloom.simulate.job import SimOptions, Workload, write_program
+from bitloom.simulate.part import run_part
+from bitloom.simulate.results import RunResult
 
 
 @dataclass(frozen=True, eq=False)
@@ -51,7 +49,11 @@ class SimResult:
 
 
 def simulate(
-    program: Program, images: Int8Array, binary: SimBinary | None = None, options: SimOptions | None = None
+    program: Program,
+    images: Int8Array,
+    binary: SimBinary | None = None,
+    options: SimOptions | None = None,
+    cluster: str | None = None,
 ) -> SimResult:
     """Runs images of codes, int8 (N, C, H, W), through the RTL; binary None: `build(program.arch)`.
 
@@ -61,7 +63,7 @@ def simulate(
     built = build(program.arch) if binary is None else binary
     size = program.batch
     batches = [input_image(program, images[at : at + size]) for at in range(0, len(images), size)]
-    result = run_workload(workload_of(program), batches, built, options)
+    result = run_workload(workload_of(program), batches, built, options, cluster)
     stacked = np.stack([output_codes(program.output_spec, run.output) for run in result.runs])
     runs, c, rows, w = stacked.shape
     outputs = stacked.reshape(runs, c, size, rows // size, w).swapaxes(1, 2).reshape(-1, c, rows // size, w)
@@ -75,11 +77,16 @@ def workload_of(program: Program) -> Workload:
 
 
 def run_workload(
-    workload: Workload, images: Sequence[bytes], binary: SimBinary, options: SimOptions | None = None
+    workload: Workload,
+    images: Sequence[bytes],
+    binary: SimBinary,
+    options: SimOptions | None = None,
+    cluster: str | None = None,
 ) -> WorkloadResult:
     """Runs every image (bytes of the INPUT region) and returns what the hardware did.
 
-    Images of one process run one after the other without a reset, as on a board. Raises SimulationError when the
+    Images of one process run one after the other without a reset, as on a board. cluster: address of a dask scheduler
+    whose workers run the processes instead of this machine, with the same results. Raises SimulationError when the
     simulator stops (protocol violation, time-out, wrong build) or when an image without a planned fault ends with an
     error code.
     """
@@ -88,21 +95,33 @@ def run_workload(
         raise SimulationError("no image to simulate; give at least one")
     _check(workload, chosen, len(images), binary)
     start = time.monotonic()
-    with tempfile.TemporaryDirectory(prefix="bitloom-sim-") as name:
-        root = Path(name)
-        program = write_program(root, workload)
-        parts = _spread(len(images), min(chosen.processes, len(images)))
-        # The work is in the child processes: threads are enough to wait for them.
-        done = Parallel(n_jobs=len(parts), prefer="threads")(
-            delayed(_run_part)(root / f"part{first}", workload, program, images[first:end], first, binary, chosen)
-            for first, end in parts
-        )
+    parts = _spread(len(images), min(chosen.processes, len(images)))
+    if cluster is not None:
+        from bitloom.simulate.cluster import run_on_cluster  # half a second that only clusters need
+
+        done = run_on_cluster(cluster, workload, images, parts, binary, chosen)
+    else:
+        done = _run_here(workload, images, parts, binary, chosen)
     runs = tuple(run for part, _ in done for run in part)
     planned = {fault.image for fault in chosen.faults}
     for index, run in enumerate(runs):
         if run.error is not ErrorCode.NONE and index not in planned:
             raise SimulationError(_error_text(index, run))
     return WorkloadResult(runs, time.monotonic() - start, max(peak for _, peak in done))
+
+
+def _run_here(
+    workload: Workload, images: Sequence[bytes], parts: list[tuple[int, int]], binary: SimBinary, options: SimOptions
+) -> list[tuple[tuple[RunResult, ...], float]]:
+    with tempfile.TemporaryDirectory(prefix="bitloom-sim-") as name:
+        root = Path(name)
+        program = write_program(root, workload)
+        # The work is in the child processes: threads are enough to wait for them.
+        done: list[tuple[tuple[RunResult, ...], float]] = Parallel(n_jobs=len(parts), prefer="threads")(
+            delayed(run_part)(root / f"part{first}", workload, program, images[first:end], first, binary, options)
+            for first, end in parts
+        )
+    return done
 
 
 def _check(workload: Workload, options: SimOptions, images: int, binary: SimBinary) -> None:
@@ -125,31 +144,6 @@ def _check(workload: Workload, options: SimOptions, images: int, binary: SimBina
 def _spread(images: int, processes: int) -> list[tuple[int, int]]:
     bounds = [images * i // processes for i in range(processes + 1)]
     return list(pairwise(bounds))
-
-
-def _run_part(
-    folder: Path,
-    workload: Workload,
-    program: Path,
-    images: Sequence[bytes],
-    first: int,
-    binary: SimBinary,
-    options: SimOptions,
-) -> tuple[tuple[RunResult, ...], float]:
-    folder.mkdir()
-    write_job(folder, workload, program, images, first, options)
-    command = [str(binary.path), str(folder)]
-    if binary.options.random_initial:
-        command += ["+verilator+rand+reset+2", f"+verilator+seed+{options.seed % 2**31 + 1}"]
-    done = subprocess.run(
-        command, stdin=subprocess.DEVNULL, capture_output=True, text=True, errors="replace", check=False
-    )
-    if done.returncode != 0:
-        said = (done.stderr or done.stdout).strip().splitlines()
-        what = _MEANING.get(done.returncode, f"the simulator ended with code {done.returncode}")
-        where = f"images {first}..{first + len(images) - 1}"
-        raise SimulationError(f"{where}: {what}: " + ("; ".join(said[-5:]) or "no message"))
-    return read_results(folder, binary.parameters["C"])
 
 
 def _error_text(index: int, run: RunResult) -> str:

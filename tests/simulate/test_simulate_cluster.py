@@ -1,0 +1,60 @@
+"""Images on a dask cluster: the same results as here, and an error where none answers."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from distributed import LocalCluster
+
+from bitloom.errors import SimulationError
+from bitloom.program.lower import input_image, lower
+from bitloom.program.plan import plan
+from bitloom.simulate.build import build
+from bitloom.simulate.job import FaultPlan, SimOptions
+from bitloom.simulate.run import run_workload, workload_of
+from bitloom.target.arch import named_arch
+from random_networks import random_codes, random_network
+
+TINY = named_arch("tiny")
+
+
+@pytest.fixture(scope="module")
+def cluster() -> Iterator[LocalCluster]:
+    with LocalCluster(n_workers=2, threads_per_worker=1, processes=False, dashboard_address=":0") as local:
+        yield local
+
+
+def test_a_cluster_gives_the_same_results(
+    cluster: LocalCluster, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    graph = random_network(np.random.default_rng(1))
+    program = lower(graph, plan(graph, TINY))
+    rng = np.random.default_rng(2)
+    images = [input_image(program, random_codes(rng, graph.tensors[graph.input].shape)) for _ in range(3)]
+    binary = build(TINY)
+    options = SimOptions(dump=True, stall_probability=0.1, processes=3)
+    here = run_workload(workload_of(program), images, binary, options)
+    monkeypatch.setenv("BITLOOM_CACHE", str(tmp_path))  # workers that have never seen this simulator
+    there = run_workload(workload_of(program), images, binary, options, cluster.scheduler_address)
+    assert [r.cycles for r in there.runs] == [r.cycles for r in here.runs]
+    assert [r.output for r in there.runs] == [r.output for r in here.runs]
+    assert (tmp_path / binary.key / binary.path.name).is_file()
+    for a, b in zip(here.runs, there.runs, strict=True):
+        for left, right in zip(a.commands, b.commands, strict=True):
+            np.testing.assert_array_equal(left.words, right.words)
+
+
+def test_errors_come_back(cluster: LocalCluster) -> None:
+    graph = random_network(np.random.default_rng(1))
+    program = lower(graph, plan(graph, TINY))
+    image = input_image(program, random_codes(np.random.default_rng(2), graph.tensors[graph.input].shape))
+    options = SimOptions(hardware_timeout=0, max_cycles=50_000, faults=(FaultPlan("stuck_data", "c", 3),))
+    binary, workload = build(TINY), workload_of(program)
+    with pytest.raises(SimulationError, match="the simulation timed out"):
+        run_workload(workload, [image], binary, options, cluster.scheduler_address)
+    with pytest.raises(SimulationError, match="no dask cluster answers at"):
+        run_workload(workload, [image], binary, replace(options, faults=()), "127.0.0.1:1")
