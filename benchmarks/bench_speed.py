@@ -1,7 +1,7 @@
 """ResNet-18, -34, -50 and VGG-16 at 224x224 on one full-size RTL build, every tensor compared: `make bench-speed`.
 
 Needs the images and weights of BITLOOM_DATA. Writes benchmarks/results/speed.json, network by network, so that an
-interrupted run keeps its rows; `--networks` runs some of them, `--stalls` one network under so many seeds of AXI stalls,
+interrupted run keeps its rows; `--networks` runs some of them, `--stalls` one network under seeds of AXI stalls,
 `--accuracy` the allocations' accuracy.
 """
 
