@@ -14,6 +14,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import speed_page
 from speed_networks import NETWORKS, Prepared, accuracy, images_of, prepare
 
 from bitloom.explore.performance import CAUSES, Performance
@@ -145,6 +146,7 @@ def _save(row: dict[str, Any]) -> None:
 def _write(result: dict[str, Any]) -> None:
     RESULT.parent.mkdir(parents=True, exist_ok=True)
     RESULT.write_text(json.dumps(result, indent=1) + "\n")
+    speed_page.write(RESULT)
 
 
 def main() -> int:
