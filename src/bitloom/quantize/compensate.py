@@ -13,7 +13,6 @@ the images few, so held-out images choose, for each layer, among the strengths a
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -23,6 +22,7 @@ from torch import Tensor
 from bitloom.errors import DataError
 from bitloom.quantize.blocks import Block, blocks_of
 from bitloom.quantize.lower import ConvStep, Lowered
+from bitloom.quantize.paths import Paths
 from bitloom.quantize.qgraph import QuantGraph
 from bitloom.quantize.rounding import round_rows
 from bitloom.quantize.statistics import rows_at, sample_positions
@@ -78,42 +78,13 @@ def compensate(
     network = TrainableNetwork(lowered, start)
     choices: list[LayerChoice] = []
     with torch.no_grad():
-        paths = _Paths(network, images, opts.batch)
+        paths = Paths(network, images, opts.batch)
         for block in blocks_of(lowered):
             for step in block.convs:
                 if int(np.prod(step.weight.shape[1:])) <= opts.max_inputs:
                     choices.append(_layer(network, block, step, paths, opts))
             paths.advance(block)
     return network.harden(), tuple(choices)
-
-
-class _Paths:
-    """The input of the block at hand for every image: float (kept in 16 bits) and quantized (kept as codes)."""
-
-    def __init__(self, network: TrainableNetwork, images: Tensor, batch: int) -> None:
-        self.network, self.batch = network, batch
-        self.exact = images.half()
-        self.codes = self._codes(network.quantize_input(images), network.lowered.input)
-
-    def batches(self) -> Iterator[tuple[Tensor, Tensor]]:
-        """float and quantized input, (n, C, H, W) float32."""
-        tensor = self.network.start.tensors[self.name]
-        for exact, codes in zip(torch.split(self.exact, self.batch), torch.split(self.codes, self.batch), strict=True):
-            yield exact.float(), (codes.float() - tensor.zero_point) * tensor.scale
-
-    def advance(self, block: Block) -> None:
-        """Both paths through a block, as its layers now are."""
-        exact, codes = [], []
-        for a, b in self.batches():
-            exact.append(run_float(block.steps, {block.input: a})[block.output].clamp(-65000, 65000).half())
-            after = self.network.run(block.steps, {block.input: b})[block.output]
-            codes.append(self._codes(after, block.output))
-        self.exact, self.codes = torch.cat(exact), torch.cat(codes)
-
-    def _codes(self, values: Tensor, name: str) -> Tensor:
-        self.name = name
-        tensor = self.network.start.tensors[name]
-        return (values / tensor.scale).round_().add_(tensor.zero_point).to(torch.int8)
 
 
 @dataclass(frozen=True, eq=False)
@@ -125,7 +96,7 @@ class _Sample:
 
 
 def _layer(
-    network: TrainableNetwork, block: Block, step: ConvStep, paths: _Paths, opts: CompensateOptions
+    network: TrainableNetwork, block: Block, step: ConvStep, paths: Paths, opts: CompensateOptions
 ) -> LayerChoice:
     layer = network.layer(step.name)
     fit, held = _samples(network, block, step, paths, opts)
@@ -149,12 +120,12 @@ def _layer(
 
 
 def _samples(
-    network: TrainableNetwork, block: Block, step: ConvStep, paths: _Paths, opts: CompensateOptions
+    network: TrainableNetwork, block: Block, step: ConvStep, paths: Paths, opts: CompensateOptions
 ) -> tuple[_Sample, _Sample]:
     """Rows of the images that fit and of those held out."""
     prefix = block.steps[: block.steps.index(step)]
     generator = torch.Generator().manual_seed(opts.seed)
-    count = paths.exact.shape[0]
+    count = len(paths)
     per_image = max(1, -(-opts.rows // count))
     inputs, targets, owners = [], [], []
     for exact, quantized in paths.batches():
