@@ -26,7 +26,7 @@ from bitloom.graph.ir import Conv, Graph, Linear
 from bitloom.quantize.observe import CalibrationOptions, calibrate
 from bitloom.quantize.qgraph import QuantGraph
 from bitloom.quantize.quantize import QuantizeOptions, quantize
-from bitloom.quantize.rounding import Rounding
+from bitloom.quantize.rounding import RoundedLayer, round_layer
 from bitloom.quantize.statistics import round_network
 from bitloom.reference.fast import quantize_input, run_fast
 
@@ -108,11 +108,24 @@ def _same_mix(name: str, data: Path, model: Prepared) -> Prepared:
     graph = load_model(name)
     calibration = calibrate(graph, images_of(name, data, 4), CalibrationOptions(bias_images=4))
     allocation = _draw(graph, model.allocation)
-    qgraph = quantize(graph, allocation, calibration, QuantizeOptions(Rounding.NEAREST, bias_correction=False))
+    rounded = {s.name: _nearest(s.weight, allocation.bits[s.name]) for s in calibration.lowered.convs}
+    qgraph = quantize(graph, allocation, calibration, QuantizeOptions(bias_correction=False), rounded)
     origin = "widths drawn from ResNet-18's HBP result, random weights"
     if name == "vgg16":
         origin += f", fully connected layers at {FC_BITS} bits"
     return Prepared(qgraph, allocation, origin)
+
+
+def _nearest(weight: npt.NDArray[np.float32], bits: Int8Array) -> RoundedLayer:
+    """Weights rounded to nearest at the widths that the layer has, some rows at a time to bound the memory."""
+    flat, widths = weight.reshape(len(weight), -1), tuple(sorted(set(bits.tolist())))
+    parts = [round_layer(flat[at : at + 256], None, widths) for at in range(0, len(flat), 256)]
+    return RoundedLayer(
+        widths,
+        {b: np.concatenate([p.codes[b] for p in parts]) for b in widths},
+        {b: np.concatenate([p.scale[b] for p in parts]) for b in widths},
+        np.concatenate([p.error for p in parts]),
+    )
 
 
 def _draw(graph: Graph, model: BitAllocation) -> BitAllocation:
