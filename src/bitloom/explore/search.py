@@ -19,7 +19,7 @@ from bitloom.explore.layers import Network
 from bitloom.explore.loops import Shape
 from bitloom.explore.performance import simulate
 from bitloom.explore.residency import Stripes, plan_stripes
-from bitloom.explore.resources import Margins, Resources, excess, resources, ring_bram36
+from bitloom.explore.resources import Margins, Resources, excess, resources, ring_resources
 from bitloom.explore.schedule import workload
 from bitloom.explore.space import Space, bound_cycles
 from bitloom.explore.stream import FloatArray
@@ -106,13 +106,13 @@ class _Search:
         s, wp = self.space, min(self.space.ports(shape, self.device), default=0)
         if wp == 0 or not s.drains(shape):
             return None
+        # More rows may move the memory from BRAM to URAM, so all of them are looked at.
         rows = [
-            resources(self.arch(shape, min(s.acc_groups), dc, min(s.ring_words), wp, min(s.act_rows)), self.device)
+            resources(self.arch(shape, min(s.acc_groups), dc, min(s.ring_words), wp, act_rows), self.device)
             for dc in s.drains(shape)
+            for act_rows in s.act_rows
         ]
         fewest = {k: min(getattr(r, k) for r in rows) for k in ("dsp", "lut", "ff", "bram36", "uram", "lutram")}
-        if min(s.act_rows) < 4096:  # more rows may move the memory from BRAM to URAM
-            fewest["bram36"] = 0
         need = Resources(**fewest)
         return None if excess(need, self.device, self.margins) else need
 
@@ -173,20 +173,25 @@ class _Search:
     def _tables(
         self, shape: Shape, pairs: list[tuple[int, int]], rings: list[tuple[int, int]], rows: int
     ) -> tuple[FloatArray, BoolArray]:
-        """(W, K, 4) goals with score 0, and (W, K) whether a point fits; only BRAM and URAM depend on ring and rows."""
+        """(W, K, 4) goals with score 0, and (W, K) whether a point fits; of a ring's size only the lanes depend."""
         first = min(self.space.ring_words)
         goals = np.zeros((len(rings), len(pairs), 4))
         fit = np.zeros((len(rings), len(pairs)), dtype=np.bool_)
-        ring_blocks = {r: ring_bram36(shape.vector, shape.channels, r) for r, _ in rings}
+        lanes = {r: ring_resources(shape.vector, shape.channels, r) for r, _ in rings}
+        least = ring_resources(shape.vector, shape.channels, first)
         for wp in {w for _, w in rings}:
             for k, (t, dc) in enumerate(pairs):
                 base = resources(self.arch(shape, t, dc, first, wp, rows), self.device)
                 for w, (ring, ports) in enumerate(rings):
                     if ports == wp:
-                        bram = base.bram36 + ring_blocks[ring] - ring_blocks[first]
-                        need = replace(base, bram36=bram)
+                        need = replace(
+                            base,
+                            lut=base.lut + lanes[ring].lut - least.lut,
+                            ff=base.ff + lanes[ring].ff - least.ff,
+                            bram36=base.bram36 + lanes[ring].bram36 - least.bram36,
+                        )
                         fit[w, k] = not excess(need, self.device, self.margins)
-                        goals[w, k, 1:] = need.dsp, need.lut, bram + URAM_IN_BRAM36 * need.uram
+                        goals[w, k, 1:] = need.dsp, need.lut, need.bram36 + URAM_IN_BRAM36 * need.uram
         return goals, fit
 
 

@@ -73,12 +73,13 @@ module bl_axi_reader #(
   // ---- arrivals ----
   logic [BurstW-1:0] index_q;      // of the next beat inside its aligned block
   logic [31:0]       want_q;       // beats of the region that have not come
+  logic              want_any_q, want_one_q;   // want_q is not 0; want_q is 1
   logic              want_last;
   assign m_rready_o = 1'b1;
   assign arrive     = m_rvalid_i;
   assign burst_end  = arrive & m_rlast_i;
-  assign want_last  = (&index_q) | (want_q == 32'd1);
-  assign beat_o     = arrive & ~drop_q & ~flush_i & (want_q != '0);
+  assign want_last  = (&index_q) | want_one_q;
+  assign beat_o     = arrive & ~drop_q & ~flush_i & want_any_q;
 
   logic fifo_ready, idle_bus, quiet, start;
   assign start    = start_i & ~busy_o;
@@ -104,8 +105,10 @@ module bl_axi_reader #(
     still_q     <= (m_rvalid_i || m_arvalid_o) ? '0 : still_q + {7'b0, ~quiet};
 
     if (beat_o) begin
-      index_q <= index_q + 1'b1;
-      want_q  <= want_q - 32'd1;
+      index_q    <= index_q + 1'b1;
+      want_q     <= want_q - 32'd1;
+      want_any_q <= ~want_one_q;
+      want_one_q <= want_q == 32'd2;
       if (m_rresp_i != 2'b00 || m_rlast_i != want_last) error_o <= 1'b1;
     end
     if (arrive && !drop_q && !flush_i && due_q == '0) error_o <= 1'b1;   // nobody asked for it
@@ -116,11 +119,15 @@ module bl_axi_reader #(
       index_q <= addr_i[4 +: BurstW];
       ask_q   <= beats_i;
       want_q  <= beats_i;
+      want_any_q <= beats_i != '0;
+      want_one_q <= beats_i == 32'd1;
       error_o <= 1'b0;
     end
     if (flush_i || drop_q) begin
       ask_q   <= '0;
       want_q  <= '0;
+      want_any_q <= 1'b0;
+      want_one_q <= 1'b0;
       free_q  <= FreeW'(FifoDepth);
       error_o <= 1'b0;
       drop_q  <= ~idle_bus;
@@ -134,6 +141,8 @@ module bl_axi_reader #(
       m_arvalid_o <= 1'b0;
       ask_q       <= '0;
       want_q      <= '0;
+      want_any_q  <= 1'b0;
+      want_one_q  <= 1'b0;
       free_q      <= FreeW'(FifoDepth);
       bursts_q    <= '0;
       due_q       <= '0;
@@ -154,13 +163,13 @@ module bl_axi_reader #(
   logic [FreeW-1:0]   fifo_count;
   bl_fifo #(.Width(129), .Depth(FifoDepth)) u_fifo (
     .clk_i, .rst_i, .clear_i(flush_i | drop_q),
-    .valid_i(beat_o), .ready_o(fifo_ready), .data_i({want_q == 32'd1, m_rdata_i}),
+    .valid_i(beat_o), .ready_o(fifo_ready), .data_i({want_one_q, m_rdata_i}),
     .valid_o(fifo_valid), .ready_i, .data_o({fifo_last, fifo_data}), .count_o(fifo_count)
   );
   assign valid_o = fifo_valid;
   assign data_o  = fifo_data;
   assign last_o  = fifo_last;
-  assign busy_o  = want_q != '0 || fifo_valid || fifo_count != '0 || m_arvalid_o || bursts_q != '0 || due_q != '0 || drop_q;
+  assign busy_o  = want_any_q || fifo_count != '0 || m_arvalid_o || bursts_q != '0 || due_q != '0 || drop_q;
 
   logic unused;
   assign unused = ^{m_rid_i, fifo_ready, addr_i[3:0]};

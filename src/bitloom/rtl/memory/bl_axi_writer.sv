@@ -62,23 +62,24 @@ module bl_axi_writer #(
   logic [CntW-1:0]   count;
   logic [BurstW-1:0] index_q;      // of the next W beat inside its aligned block
   logic [31:0]       left_q;       // beats that W has not carried
+  logic              take_any_q, left_any_q, left_one_q;   // take_q, left_q are not 0; left_q is 1
 
   assign to_edge  = (BurstW + 1)'(MaxBurst) - {1'b0, addr_q[BurstW-1:0]};
   assign flush    = flush_i | drop_q;
   assign announce = len_valid_q && !flush && !error_o && (!m_awvalid_o || m_awready_i)
                   && count - owed_q >= CntW'(len_q) && bursts_q != OutW'(Outstanding);
   assign start    = start_i & ~busy_o;
-  assign ready_o  = fifo_ready & (take_q != '0) & ~flush;
+  assign ready_o  = fifo_ready & take_any_q & ~flush;
   assign push     = valid_i & ready_o;
   assign w_done   = m_wvalid_o & m_wready_i;
   assign b_done   = m_bvalid_i & m_bready_o;
 
   assign m_wvalid_o = owed_q != '0;
-  assign m_wlast_o  = (&index_q) | (left_q == 32'd1);
+  assign m_wlast_o  = (&index_q) | left_one_q;
   assign m_wstrb_o  = '1;
   assign m_bready_o = 1'b1;
   assign beat_o     = w_done;
-  assign busy_o     = take_q != '0 || left_q != '0 || m_awvalid_o || bursts_q != '0 || owed_q != '0 || drop_q;
+  assign busy_o     = take_any_q || left_any_q || m_awvalid_o || bursts_q != '0 || drop_q;   // owed_q <= left_q
 
   always_ff @(posedge clk_i) begin
     len_q       <= (tell_q < 32'(to_edge)) ? tell_q[BurstW:0] : to_edge;
@@ -92,10 +93,15 @@ module bl_axi_writer #(
     m_awvalid_o <= announce | (m_awvalid_o & ~m_awready_i);
     owed_q      <= owed_q + (announce ? CntW'(len_q) : '0) - CntW'(w_done);
     bursts_q    <= bursts_q + OutW'(announce) - OutW'(b_done && bursts_q != '0);
-    if (push) take_q <= take_q - 32'd1;
+    if (push) begin
+      take_q     <= take_q - 32'd1;
+      take_any_q <= take_q != 32'd1;
+    end
     if (w_done) begin
-      index_q <= index_q + 1'b1;
-      left_q  <= left_q - 32'd1;
+      index_q    <= index_q + 1'b1;
+      left_q     <= left_q - 32'd1;
+      left_any_q <= ~left_one_q;
+      left_one_q <= left_q == 32'd2;
     end
     if (b_done && (m_bresp_i != 2'b00 || bursts_q == '0)) error_o <= 1'b1;
     if (start_i && busy_o && !flush) error_o <= 1'b1;
@@ -106,13 +112,19 @@ module bl_axi_writer #(
       tell_q  <= beats_i;
       take_q  <= beats_i;
       left_q  <= beats_i;
+      take_any_q <= beats_i != '0;
+      left_any_q <= beats_i != '0;
+      left_one_q <= beats_i == 32'd1;
       error_o <= 1'b0;
     end
     if (flush) begin
       // What stays to be written is what has been announced.
       tell_q      <= '0;
       take_q      <= '0;
-      left_q      <= left_q - tell_q - 32'(w_done);
+      take_any_q  <= 1'b0;
+      left_q      <= 32'(owed_q) - 32'(w_done);
+      left_any_q  <= owed_q != CntW'(w_done);
+      left_one_q  <= owed_q == CntW'(w_done) + 1'b1;
       len_valid_q <= 1'b0;
       error_o     <= 1'b0;
       drop_q      <= m_awvalid_o || bursts_q != '0 || owed_q != '0;
@@ -121,7 +133,10 @@ module bl_axi_writer #(
       m_awvalid_o <= 1'b0;
       tell_q      <= '0;
       take_q      <= '0;
+      take_any_q  <= 1'b0;
       left_q      <= '0;
+      left_any_q  <= 1'b0;
+      left_one_q  <= 1'b0;
       owed_q      <= '0;
       bursts_q    <= '0;
       len_valid_q <= 1'b0;
