@@ -4,7 +4,7 @@ PY := .venv/bin/python
 RUN := $(PY) -m
 export OMP_NUM_THREADS ?= 2
 
-.PHONY: setup demo test lint types check bench bench-speed bench-resnet18 bench-resnet18-structure bench-resnet20 bench-accuracy bench-finetune bench-solver bench-resources bench-explore bench-hardware-aware generate clean
+.PHONY: setup demo test lint types check bench bench-speed bench-resnet18 bench-resnet18-structure bench-resnet20 bench-accuracy bench-finetune bench-solver bench-resources bench-energy bench-explore bench-hardware-aware generate clean
 
 setup: .venv/.done
 
@@ -32,7 +32,7 @@ check: test
 generate: setup
 	$(PY) -m bitloom.program.generate
 
-bench: bench-speed bench-resnet18 bench-resnet20 bench-accuracy bench-finetune bench-solver bench-resources bench-explore bench-hardware-aware
+bench: bench-speed bench-resnet18 bench-resnet20 bench-accuracy bench-finetune bench-solver bench-resources bench-energy bench-explore bench-hardware-aware
 
 bench-resnet18: setup
 	$(PY) benchmarks/bench_resnet18.py
@@ -59,7 +59,11 @@ bench-solver: setup
 	$(PY) benchmarks/bench_solver.py
 
 bench-resources: setup
-	$(PY) benchmarks/bench_resources.py
+	$(PY) benchmarks/bench_resources.py --timing
+
+bench-energy: setup
+	.venv/bin/pip install -q --disable-pip-version-check -e '.[bench]'
+	$(PY) benchmarks/bench_energy.py
 
 bench-explore: setup
 	$(PY) benchmarks/bench_explore.py

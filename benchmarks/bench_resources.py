@@ -42,22 +42,20 @@ LIMIT = 0.10
 FITTED = (
     NAMED["tiny"],
     NAMED["small"],
-    ArchConfig("fit_4x16x16", 4, 16, 16, 2, 8, 32, 2048, 8192),
-    ArchConfig("fit_2x32x32", 2, 32, 32, 1, 16, 16, 4096, 2048),
-    ArchConfig("fit_6x16x32", 6, 16, 32, 4, 16, 32, 8192, 16384),
-    ArchConfig("fit_8x8x16", 8, 8, 16, 2, 4, 64, 512, 4096),
+    ArchConfig("fit_6x16x16", 6, 16, 16, 4, 8, 32, 2048, 16384),
+    ArchConfig("fit_8x8x16", 8, 8, 16, 2, 8, 64, 512, 4096),
 )
 #: The model is judged by these.
 JUDGED = (
     NAMED["full"],
+    ArchConfig("6x32x32", 6, 32, 32, 4, 32, 32, 8192, 16384),
     NAMED["mid"],
-    ArchConfig("2x16x32", 2, 16, 32, 2, 8, 16, 1024, 4096),
-    ArchConfig("4x32x32", 4, 32, 32, 4, 32, 32, 8192, 8192),
-    ArchConfig("6x8x16", 6, 8, 16, 1, 8, 8, 2048, 4096),
-    ArchConfig("6x16x16", 6, 16, 16, 2, 16, 32, 4096, 16384),
-    ArchConfig("8x16x32", 8, 16, 32, 4, 16, 32, 8192, 8192),
-    ArchConfig("4x4x8", 4, 4, 8, 1, 4, 16, 1024, 1024),
-    ArchConfig("12x16x32", 12, 16, 32, 4, 16, 32, 4096, 16384),
+    ArchConfig("4x16x32_narrow_drain", 4, 16, 32, 2, 8, 32, 8192, 32768),
+    ArchConfig("4x16x32_short_ring", 4, 16, 32, 4, 16, 32, 2048, 32768),
+    ArchConfig("4x16x32_few_sums", 4, 16, 32, 2, 16, 16, 8192, 32768),
+    ArchConfig("4x16x32_few_rows", 4, 16, 32, 2, 16, 32, 8192, 8192),
+    ArchConfig("4x16x16", 4, 16, 16, 2, 16, 32, 8192, 32768),
+    ArchConfig("2x16x32", 2, 16, 32, 2, 16, 32, 8192, 32768),
 )
 
 

@@ -23,6 +23,14 @@ def test_every_weight_and_activation_pair() -> None:
     assert _wrong(0, w, a0, a1) == 0
 
 
+def test_upper_lanes_beside_every_lower_one() -> None:
+    """The two lanes of w1 with every (w1, a0, a1), while w0 is at its ends: the carry out of the lower lanes."""
+    w1, a0, a1 = np.meshgrid(DIGITS, ACTIVATIONS, ACTIVATIONS, indexing="ij")
+    for w0 in (-15, -1, 1, 15):
+        assert _wrong(w0, w1, a0, a1) == 0
+        assert _wrong(w1, w0, a0, a1) == 0
+
+
 def test_all_weight_pairs_at_activation_corners() -> None:
     corners = np.array([-127, -126, -64, -1, 0, 1, 63, 126, 127])
     w0, w1, a0, a1 = np.meshgrid(DIGITS, DIGITS, corners, corners, indexing="ij")

@@ -70,11 +70,19 @@ def test_quad_product_and_lanes() -> None:
         np.testing.assert_array_equal((pair >> 10) - hi - 2048, (digit[:, k] * act[:, 1])[:-LATENCY])
 
 
+def mac_operands(seed: int, cycles: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """(a, b, c): every combination of the ports' ends first, then random words of the full width."""
+    rng = np.random.default_rng(seed)
+    a, b, c = (rng.integers(-(1 << n), 1 << n, cycles) for n in (26, 17, 47))
+    ends = np.array(np.meshgrid(*([-(1 << n), -1, 0, 1, (1 << n) - 1] for n in (26, 17, 47)))).reshape(3, -1)
+    a[: ends.shape[1]], b[: ends.shape[1]] = ends[0], ends[1]
+    c[1 : ends.shape[1] + 1] = ends[2]  # c_i comes one cycle after a_i and b_i
+    return a, b, c
+
+
 @pytest.mark.parametrize("rnd", [0, 2048])
 def test_mac_twin(rnd: int) -> None:
-    rng = np.random.default_rng(2)
-    a, b = rng.integers(-(1 << 26), 1 << 26, 20000), rng.integers(-(1 << 17), 1 << 17, 20000)
-    c = rng.integers(-(1 << 47), 1 << 47, 20000)
+    a, b, c = mac_operands(2, 20000)
     out = mac(rnd).run(20000, a_i=as_bytes(a, 27), b_i=as_bytes(b, 18), c_i=as_bytes(c, 48))["p_o"]
     expected = signed(a[:-1] * b[:-1] + c[1:] + rnd, 48)  # c_i comes one cycle after a_i and b_i
     np.testing.assert_array_equal(as_ints(out, 48)[LATENCY:], expected[: 20000 - LATENCY])
@@ -93,9 +101,7 @@ def test_explicit_quad_on_the_vendor_model(tmp_path: Path) -> None:
     not UNISIM.exists(), reason=f"the vendor's simulation model is absent: {UNISIM} (set BITLOOM_UNISIM)"
 )
 def test_explicit_mac_on_the_vendor_model(tmp_path: Path) -> None:
-    rng = np.random.default_rng(4)
-    a, b = rng.integers(-(1 << 26), 1 << 26, CYCLES), rng.integers(-(1 << 17), 1 << 17, CYCLES)
-    c = rng.integers(-(1 << 46), 1 << 46, CYCLES)
+    a, b, c = mac_operands(4, CYCLES)
     drive = {"a_i": as_bytes(a, 27), "b_i": as_bytes(b, 18), "c_i": as_bytes(c, 48)}
     explicit = mac(2048, ("BITLOOM_DSP48E2",), (patched_model(tmp_path),)).run(CYCLES, **drive)["p_o"]
     np.testing.assert_array_equal(explicit[LATENCY:], mac(2048).run(CYCLES, **drive)["p_o"][LATENCY:])

@@ -33,11 +33,18 @@ module bl_coords #(
   logic [PW-1:0]      lane_q;     // lane being set up; P when done
   logic [11:0]        walk_y_q;
   logic [16:0]        walk_x_q;
-  logic [17:0]        back_x;     // adv_x - grid_w, negative
-  logic [12:0]        back_y;     // adv_y - rows, negative
+  // What follows from the grid's sizes, which are stable from init_i on; used from the next cycle on.
+  logic [17:0]        back_x_q;             // adv_x - grid_w, negative
+  logic [12:0]        back_y_q;             // adv_y - rows, negative
+  logic [16:0]        last_x_q;
+  logic [11:0]        last_y_q;
 
-  assign back_x  = {1'b0, adv_x_i} - {1'b0, grid_w_i};
-  assign back_y  = {1'b0, adv_y_i} - {1'b0, rows_i};
+  always_ff @(posedge clk_i) begin
+    back_x_q <= {1'b0, adv_x_i} - {1'b0, grid_w_i};
+    back_y_q <= {1'b0, adv_y_i} - {1'b0, rows_i};
+    last_x_q <= grid_w_i - 17'd1;
+    last_y_q <= rows_i - 12'd1;
+  end
   assign ready_o = lane_q == PW'(P);
   assign oy_o    = y_q;
   assign ox_o    = x_q;
@@ -45,13 +52,13 @@ module bl_coords #(
   always_comb begin
     for (int p = 0; p < int'(P); p++) begin
       automatic logic [16:0] straight = x_q[p] + adv_x_i;
-      automatic logic [17:0] wrapped  = {1'b0, x_q[p]} + back_x;
+      automatic logic [17:0] wrapped  = {1'b0, x_q[p]} + back_x_q;
       automatic logic        wrap     = ~wrapped[17];
       // Rows for both outcomes of the column, with and without a new image.
       automatic logic [11:0] same_y   = y_q[p] + adv_y_i;
       automatic logic [11:0] down_y   = y_q[p] + adv_y_i + 12'd1;
-      automatic logic [12:0] same_new = {1'b0, y_q[p]} + back_y;
-      automatic logic [12:0] down_new = {1'b0, y_q[p]} + back_y + 13'd1;
+      automatic logic [12:0] same_new = {1'b0, y_q[p]} + back_y_q;
+      automatic logic [12:0] down_new = {1'b0, y_q[p]} + back_y_q + 13'd1;
       next_x[p] = wrap ? wrapped[16:0] : straight;
       if (wrap) next_y[p] = down_new[12] ? down_y : down_new[11:0];
       else      next_y[p] = same_new[12] ? same_y : same_new[11:0];
@@ -75,9 +82,9 @@ module bl_coords #(
         end
       end
       lane_q <= lane_q + 1'b1;
-      if (walk_x_q + 17'd1 == grid_w_i) begin
+      if (walk_x_q == last_x_q) begin
         walk_x_q <= '0;
-        walk_y_q <= (walk_y_q + 12'd1 == rows_i) ? '0 : walk_y_q + 12'd1;
+        walk_y_q <= (walk_y_q == last_y_q) ? '0 : walk_y_q + 12'd1;
       end else begin
         walk_x_q <= walk_x_q + 17'd1;
       end
