@@ -2,7 +2,7 @@
 
 Accelerator: cycles of the performance model at the device's clock and the energy estimate of explore/energy.py,
 uniform 4-bit weights. CPU: measured latency at batch 1 on one and two threads, the best runtime of those installed;
-power from RAPL where it can be read, else a data sheet's, named so. Weights are random: neither depends on their values.
+power from RAPL where it can be read, else a data sheet's, named so. Weights are random: neither side depends on them.
 Usage: python benchmarks/bench_energy.py [--networks NAME ...]
 """
 
@@ -94,9 +94,7 @@ def main() -> int:
         load_before = os.getloadavg()[0]
         row = measure(name)
         rows[name] = {**row, "machine_load_before": load_before, "machine_load_after": os.getloadavg()[0]}
-        print(
-            f"{name}: {row['speed_over_cpu']:.1f} x the speed, {row['images_per_joule_over_cpu']:.1f} x the images a joule"
-        )
+        print(f"{name}: {row['speed_over_cpu']:.1f} x speed, {row['images_per_joule_over_cpu']:.1f} x images a joule")
         result = {
             "cpu": _cpu_name(), "cpu_threads_here": os.cpu_count(),
             "energy_coefficients_pj": {k: {"picojoules": c.picojoules, "source": c.source} for k, c in ENERGY.items()},

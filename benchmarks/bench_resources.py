@@ -43,7 +43,6 @@ FITTED = (
     NAMED["tiny"],
     NAMED["small"],
     ArchConfig("fit_6x16x16", 6, 16, 16, 4, 8, 32, 2048, 16384),
-    ArchConfig("fit_8x8x16", 8, 8, 16, 2, 8, 64, 512, 4096),
 )
 #: The model is judged by these.
 JUDGED = (
@@ -55,6 +54,7 @@ JUDGED = (
     ArchConfig("4x16x32_few_sums", 4, 16, 32, 2, 16, 16, 8192, 32768),
     ArchConfig("4x16x32_few_rows", 4, 16, 32, 2, 16, 32, 8192, 8192),
     ArchConfig("4x16x16", 4, 16, 16, 2, 16, 32, 8192, 32768),
+    ArchConfig("8x8x16", 8, 8, 16, 2, 8, 64, 512, 4096),
     ArchConfig("2x16x32", 2, 16, 32, 2, 16, 32, 8192, 32768),
 )
 

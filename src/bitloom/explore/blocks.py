@@ -1,8 +1,8 @@
 """LUT and flip-flops of every block: quantities from its structure, each times a coefficient fitted to synthesis.
 
 `BLOCKS` holds, for each RTL module, how often an architecture contains it and of which quantities one instance is
-made. The coefficients are in coefficients.json, written by `python benchmarks/bench_resources.py --fit` from the configurations
-that it marks as fitted; `tests/synthesize` compares the instance counts with the elaborated design.
+made. The coefficients are in coefficients.json, written by `python benchmarks/bench_resources.py --fit` from the
+configurations that it marks as fitted; `tests/synthesize` compares the instance counts with the elaborated design.
 """
 
 from __future__ import annotations
@@ -76,6 +76,11 @@ def ram_depth(arch: ArchConfig, uram: bool) -> int:
     return -(-half // (4096 if uram and half >= 4096 else 1024))
 
 
+def _uram_choice(arch: ArchConfig) -> int:
+    """LUT6 per bit for the URAMs above each other; block RAM takes narrower and deeper shapes instead."""
+    return mux(ram_depth(arch, True)) if -(-arch.act_rows // 2) >= 4096 else 0
+
+
 def quantities(arch: ArchConfig) -> dict[str, float]:
     """What blocks are made of. Memories and multiplexers are in LUTs, trees in LUTs or flip-flops, widths in bits."""
     p, c, m, dc = arch.pixels, arch.channels, arch.vector, arch.drain_channels
@@ -91,7 +96,7 @@ def quantities(arch: ArchConfig) -> dict[str, float]:
         "accumulators": lut_memory(p * m * 32, 2 * arch.acc_groups, 2), "queue": lut_memory(p * c * 24, 4, 1),
         "sum choice": p * dc * 32 * chosen, "parameter choice": dc * 20 * chosen,
         "pool choice": p * dc * 24 * mux(slices(arch)),
-        "RAM bits": 16 * dc, "RAM choice": 16 * dc * mux(ram_depth(arch, True)), "RAM depth": ram_depth(arch, True),
+        "RAM bits": 16 * dc, "RAM choice": 16 * dc * _uram_choice(arch),
         **lane_quantities(c, arch.ring_words),
     }  # fmt: skip
 
@@ -141,7 +146,7 @@ BLOCKS: tuple[Block, ...] = (
     Block("bl_drain_addr", lambda a: 2, ("1", "P", "P·P"), ("1", "P", "P·rows")),
     Block("bl_requant", lambda a: a.pixels * a.drain_channels),
     Block("bl_act_mem", _once, ("P·C", "P·rows", "P·slices"), ("P",)),
-    Block("bl_ram_rr", lambda a: 2 * a.pixels * slices(a), ("1", "RAM depth", "RAM choice"), ("1", "RAM bits")),
+    Block("bl_ram_rr", lambda a: 2 * a.pixels * slices(a), ("1", "RAM choice"), ("1", "RAM bits")),
     Block("bl_dma", _once, ("1", "C"), ("1", "C")),
     Block("bl_dma_load", _once, ("1", "P", "C"), ("1", "C")),
     Block("bl_dma_store", _once, ("1", "P", "C"), ("1", "C")),

@@ -10,8 +10,8 @@ from bitloom.target.device import Device
 
 _HOROWITZ = "M. Horowitz, Computing's Energy Problem, ISSCC 2014, 45 nm"
 _KUON = (
-    "times 7, for an FPGA instead of an ASIC: I. Kuon and J. Rose (IEEE TCAD 26(2), 2007, 90 nm) measured about 14 for LUT "
-    "logic and less with hard blocks; the half is this project's assumption"
+    "times 7, for an FPGA instead of an ASIC: I. Kuon and J. Rose (IEEE TCAD 26(2), 2007, 90 nm) measured about 14 for "
+    "LUT logic and less with hard blocks; the half is this project's assumption"
 )
 _SRAM = "without a factor for the FPGA's memory blocks and their routing: a project assumption"
 
@@ -24,8 +24,8 @@ class Coefficient:
     source: str
 
 
-#: Coefficients. Literature at other processes (45 and 90 nm; the devices are 16 nm), not scaled and not measured on these
-#: devices: orders of magnitude, in which a smaller process and the routing of an FPGA pull in opposite directions.
+#: Coefficients. Literature at other processes (45 and 90 nm; the devices are 16 nm), not scaled and not measured on
+#: these devices: orders of magnitude, in which a smaller process and an FPGA's routing pull in opposite directions.
 ENERGY: dict[str, Coefficient] = {
     "product": Coefficient(2.1, f"8-bit multiply 0.2 pJ and 32-bit add 0.1 pJ ({_HOROWITZ}), {_KUON}"),
     "activation_byte": Coefficient(2.5, f"64-bit read of a 32 KB SRAM, 20 pJ ({_HOROWITZ}), {_SRAM}"),

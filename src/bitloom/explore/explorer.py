@@ -33,7 +33,7 @@ class Exploration:
     arch: ArchConfig
     run: Performance
     need: Resources
-    over: dict[str, tuple[int, int]]  #: kinds of which it needs more than the margins allow: (needed, allowed)
+    over: dict[str, tuple[float, int]]  #: kinds of which it needs more than the margins allow: (needed, allowed)
     roof: Roofline
     energy: Energy
     found: SearchResult | None

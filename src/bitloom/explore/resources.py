@@ -88,11 +88,11 @@ def _blocks(bits: int, depth: int, bytes_per_block: int) -> int:
 def dsps(arch: ArchConfig, per_quad: int) -> int:
     """Array, two products per requantizer (the 27 × 18 one takes `per_quad` slices), addresses, one product of sizes.
 
-    A lane's address, for the output and for the residual, takes one multiplier, three where P is not a power of two.
+    A lane's address, for the output and for the residual, takes one multiplier, two where P is not a power of two.
     """
     p = arch.pixels
     requant = p * arch.drain_channels * (1 + per_quad)
-    return arch.array_dsps * per_quad + requant + 2 * p * (1 if p & (p - 1) == 0 else 3) + 1
+    return arch.array_dsps * per_quad + requant + 2 * p * (1 if p & (p - 1) == 0 else 2) + 1
 
 
 def resources(arch: ArchConfig, device: Device) -> Resources:

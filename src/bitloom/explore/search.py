@@ -44,12 +44,12 @@ class Point:
     resources: Resources
 
     @property
-    def memory(self) -> int:
-        """BRAM36 blocks, a URAM as eight."""
+    def memory(self) -> float:
+        """BRAM36 blocks, in halves, a URAM as eight."""
         return self.resources.bram36 + URAM_IN_BRAM36 * self.resources.uram
 
     @property
-    def goals(self) -> tuple[float, int, int, int]:
+    def goals(self) -> tuple[float, int, int, float]:
         """What the front trades: score, DSP, LUT, memory; less is better in all."""
         return self.score, self.resources.dsp, self.resources.lut, self.memory
 
