@@ -86,7 +86,7 @@ def elaborate(top: str, parameters: dict[str, int], units: frozenset[str] = UNIT
     driver = pyslang.driver.Driver()
     driver.addStandardArgs()
     words = ["slang", "--top", top, *(w for d in DEFINES for w in ("-D", d))]
-    words += [w for name, value in parameters.items() for w in ("-G", f"{name}={value}")]
+    words += [w for name, value in parameters.items() for w in ("-G", f"{name}={number(value)}")]
     words += [str(path) for path in (*rtl_sources(), PRIMITIVES)]
     options = pyslang.driver.CommandLineOptions()
     if not (driver.parseCommandLine(" ".join(words), options) and driver.processOptions() and driver.parseAllSources()):
@@ -100,6 +100,11 @@ def elaborate(top: str, parameters: dict[str, int], units: frozenset[str] = UNIT
         if severity.value >= pyslang.DiagnosticSeverity.Error.value:
             raise TargetError(f"{top} with {parameters}: {driver.diagEngine.formatMessage(diagnostic)}")
     return _unit(tops[0], units, {})
+
+
+def number(value: int) -> str:
+    """A parameter's value on a command line: plain literals are signed 32-bit numbers, a quote would need escaping."""
+    return str(value) if value < 1 << 31 else str(value - (1 << 32))
 
 
 def instances(unit: Unit) -> Counter[Unit]:

