@@ -13,8 +13,9 @@ from dataclasses import dataclass, field
 from bitloom.program.chains import inputs_of
 from bitloom.program.geometry import Reading
 from bitloom.program.inputs import FoldSpec
+from bitloom.program.jobs import Buffer, EngineJob, LoadJob, Schedule, StoreJob
 from bitloom.program.layouts import LaidOut
-from bitloom.program.schedule import Buffer, Builder, EngineJob, LoadJob, Schedule, StoreJob
+from bitloom.program.schedule import Builder
 from bitloom.quantize.qgraph import QConcat, QConv, QPool
 from bitloom.target.arch import ArchConfig
 

@@ -17,9 +17,10 @@ from dataclasses import dataclass, field
 from bitloom.program.commands import Base
 from bitloom.program.geometry import Window
 from bitloom.program.inputs import BEAT, FoldSpec, linear_words
+from bitloom.program.jobs import Buffer, EngineJob, Home, LoadJob, Schedule, StoreJob
 from bitloom.program.layouts import LaidOut
 from bitloom.program.regions import Region, allocate, chunk_count, peak_rows
-from bitloom.program.schedule import Buffer, Builder, EngineJob, Home, LoadJob, Schedule, StoreJob, needed_rows
+from bitloom.program.schedule import Builder, needed_rows
 from bitloom.quantize.qgraph import QConcat, QConv, QPool
 from bitloom.target.arch import ArchConfig
 
