@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from bitloom import flow, zoo
+from bitloom.allocate.budget import Budget
 from bitloom.errors import BudgetError, DataError, OutputError, WeightsError
 from bitloom.evaluate import Evaluation
 from bitloom.flow import CompileOptions, compile_model
@@ -76,6 +77,23 @@ def test_another_budget_keeps_calibration_and_rounding(done, graph, images):
     assert resumed["calibrate"] and resumed["round"] and resumed["sensitivity"]
     assert not resumed["allocate"] and not resumed["quantize"]
     assert again["mean_bits"] <= 2.5 and "simulation" not in again
+
+
+def test_a_cycle_bound_holds_in_the_model_and_on_rtl(done, graph, images):
+    """The tightest bound that is refused names the nearest feasible; two thirds up from it is met."""
+    out, facts = done
+    with pytest.raises(
+        BudgetError, match=r"a bound of 100 cycles cannot be met: .* nearest feasible: \d+ cycles"
+    ) as info:
+        journey(graph, images, out, CompileOptions(budget=Budget(mean_bits=3.0, cycles=100), simulated=0))
+    least = int(str(info.value).rsplit(" ", 2)[1])
+    limit = least + (facts["model_cycles"] - least) * 2 // 3
+    bound = journey(graph, images, out, CompileOptions(budget=Budget(mean_bits=3.0, cycles=limit), simulated=1))
+    assert bound["latency"]["limit"] == limit
+    assert bound["model_cycles"] <= limit < bound["latency"]["model_cycles_without_limit"]
+    assert bound["mean_bits"] <= 3.0
+    assert bound["simulation"]["bit_exact"]
+    assert bound["simulation"]["cycles"] == pytest.approx(bound["model_cycles"], rel=0.02)
 
 
 def test_an_interrupted_run_goes_on_where_it_stopped(graph, images, tmp_path, monkeypatch):
