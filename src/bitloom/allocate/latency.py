@@ -60,9 +60,13 @@ class CycleModel(Protocol):
 
 @dataclass(frozen=True)
 class LatencyOptions:
-    """rounds: asks of the model at most.  slack: a run this close under the bound (relative) is close enough."""
+    """rounds: asks of the model at most.  slack: a run this close under the bound (relative) is close enough.
+
+    cuts: linearisations kept, the latest ones: each is a limit more in the knapsack.
+    """
 
     rounds: int = 12
+    cuts: int = 8
     slack: float = 0.003
 
 
@@ -119,6 +123,7 @@ class LatencyAllocator:
         seen: set[bytes] = set()
         free = solve(Problem(self.cost, self._sizes()), budget_bits)
         for rounds in range(1, opts.rounds + 1):
+            self.cuts = self.cuts[-opts.cuts :]
             self._drop_refuted(target, limit)
             relaxed, choice = self._solve(budget_bits, target)
             if choice.tobytes() in seen and (best is not None or rounds > 4):
