@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter
 
 _FREE, _BOUND, _LATE, _INK = "#9aa5b1", "#2f6db5", "#d9822b", "#22262b"
 
@@ -25,7 +26,7 @@ def hardware_figure(
     free, bound: layer -> mean bits; prices: layer -> cycles per 1000 weight bits at the free allocation; labels: of the
     two allocations; fronts: label -> (cycles, loss) points, the loss above 0.
     """
-    figure, (bits, price, front) = plt.subplots(3, 1, figsize=(9, 9.5), height_ratios=(3, 1.2, 3))
+    figure, (bits, price, front) = plt.subplots(3, 1, figsize=(9, 9), height_ratios=(3, 1.2, 3), layout="constrained")
     names = list(free)
     x = np.arange(len(names))
     before, after = np.array(list(free.values())), np.array([bound[n] for n in names])
@@ -34,7 +35,9 @@ def hardware_figure(
     bits.fill_between(x, before, after, where=after > before, interpolate=True, color=_BOUND, alpha=0.15, linewidth=0)
     bits.fill_between(x, before, after, where=after < before, interpolate=True, color=_LATE, alpha=0.25, linewidth=0)
     bits.set_ylabel("mean bits of the layer", fontsize=9)
-    bits.set_title(f"{network}: the cycle bound moves bits from late layers to early ones", fontsize=10, loc="left")
+    bits.set_title(
+        f"{network}: bits leave late layers and second passes for the layers between", fontsize=10, loc="left"
+    )
     bits.legend(fontsize=8, frameon=False)
     bits.set_xticks(x, [])
     price.bar(x, [prices[n] for n in names], color=_LATE, width=0.7)
@@ -50,6 +53,8 @@ def hardware_figure(
             [p[0] / 1e3 for p in ordered], [p[1] for p in ordered], marker="o", markersize=4, color=colour, label=label
         )
     front.set_yscale("log")
+    for formatter in (front.yaxis.set_major_formatter, front.yaxis.set_minor_formatter):
+        formatter(FuncFormatter(lambda loss, _: f"{loss:g}"))
     front.set_xlabel("modelled cycles of an image, thousands", fontsize=9)
     front.set_ylabel("estimated loss (KL)", fontsize=9)
     front.set_title("What a bound costs, at several sizes of the weights", fontsize=10, loc="left")
@@ -57,8 +62,7 @@ def hardware_figure(
     for axis in (bits, price, front):
         axis.grid(color="#dfe4ea", linewidth=0.7)
         axis.set_axisbelow(True)
-        axis.tick_params(colors=_INK, labelsize=7.5)
+        axis.tick_params(which="both", colors=_INK, labelsize=7.5)
         for side in ("top", "right"):
             axis.spines[side].set_visible(False)
-    figure.tight_layout()
     return figure
