@@ -4,7 +4,7 @@ PY := .venv/bin/python
 RUN := $(PY) -m
 export OMP_NUM_THREADS ?= 2
 
-.PHONY: setup demo test lint types check bench bench-speed bench-resnet18 bench-resnet18-structure bench-resnet20 bench-accuracy bench-finetune bench-solver bench-resources bench-energy bench-explore bench-hardware-aware generate clean
+.PHONY: setup demo test lint types check bench bench-speed bench-resnet18 bench-resnet18-structure bench-resnet20 bench-accuracy bench-sensitivity bench-finetune bench-solver bench-resources bench-energy bench-explore bench-hardware-aware generate clean
 
 setup: .venv/.done
 
@@ -32,7 +32,7 @@ check: test
 generate: setup
 	$(PY) -m bitloom.program.generate
 
-bench: bench-speed bench-resnet18 bench-resnet20 bench-accuracy bench-finetune bench-solver bench-resources bench-energy bench-explore bench-hardware-aware
+bench: bench-speed bench-resnet18 bench-resnet20 bench-accuracy bench-sensitivity bench-finetune bench-solver bench-resources bench-energy bench-explore bench-hardware-aware
 
 bench-resnet18: setup
 	$(PY) benchmarks/bench_resnet18.py
@@ -55,7 +55,11 @@ bench-speed: setup
 bench-finetune: setup
 	$(PY) benchmarks/bench_finetune.py
 
+bench-sensitivity: setup
+	$(PY) benchmarks/bench_sensitivity.py
+
 bench-solver: setup
+	.venv/bin/pip install -q --disable-pip-version-check -e '.[solvers]'
 	$(PY) benchmarks/bench_solver.py
 
 bench-resources: setup

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -129,7 +128,10 @@ def cached(folder: Path, key: str, work: Callable[[], Measured]) -> Measured:
         return Measured(file["hit"], file["kl"], file["loss"], file["agree"])
 
 
-def identity(row: Row, bits: BitAllocation | None) -> str:
-    """Equal for rows that measure the same network on the same images, whatever their allocation is called."""
-    text = "" if bits is None else json.dumps({n: b.tolist() for n, b in bits.bits.items()})
-    return f"{row.network} {row.data} {row.rounding} {hashlib.sha256(text.encode()).hexdigest()}"
+def identity(row: Row, prepared: Prepared, bits: BitAllocation | None) -> str:
+    """Equal for rows that measure the same weights on the same images, whatever their allocation is called."""
+    digest = hashlib.sha256(repr(sorted(prepared.calibration.activations.items())).encode())
+    probe = Probe(prepared.calibration, prepared.tables[row.rounding])
+    for name, widths in ({} if bits is None else bits.bits).items():
+        digest.update(name.encode() + probe.rows(name, widths).tobytes())
+    return f"{row.network} {row.data} {row.rounding} {digest.hexdigest()}"

@@ -83,7 +83,7 @@ def run(
 
     def judge(bits: BitAllocation) -> float:
         blank = np.zeros(len(prepared.choice), np.int64)
-        key = identity(Row(network, "choice", "", "gptq", 0.0), bits)
+        key = identity(Row(network, "choice", "", "gptq", 0.0), prepared, bits)
         work = lambda: measure(prepared, bits, "gptq", prepared.choice, blank, choice_target)  # noqa: E731
         return float(cached(args.out / "rows", key, work).kl.mean())
 
@@ -99,7 +99,7 @@ def run(
         start = time.time()
         found = cached(
             args.out / "rows",
-            identity(row, bits),
+            identity(row, prepared, bits),
             lambda row=row, bits=bits: measure(prepared, bits, row.rounding, images.images, labels, target),
         )
         if row.allocation == "hbp" and row.rounding == "gptq":

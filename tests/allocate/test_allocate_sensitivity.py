@@ -10,6 +10,7 @@ import torch
 
 from allocate.small import tiny
 from bitloom.allocate.allocation import WIDTHS
+from bitloom.allocate.estimators.blend import FisherBlend
 from bitloom.allocate.estimators.fisher import ChannelFisher
 from bitloom.allocate.estimators.gradient import GradientShare
 from bitloom.allocate.estimators.groups import GroupTruth, cut, ratios
@@ -26,6 +27,7 @@ ESTIMATORS: dict[str, Estimator] = {
     "gradient": GradientShare(),
     "pooled": GradientShare(exponent=0.0),
     "fisher": ChannelFisher(),
+    "blend": FisherBlend(),
     "truth": LayerTruth(images=16, batch=8),
     "share": LayerTruth(images=16, batch=8, share=GradientShare(exponent=0.0)),
     "groups": GroupTruth(groups=2, images=16, batch=8),
@@ -64,7 +66,7 @@ def test_the_same_images_and_seed_give_the_same_costs(case: tuple[str, dict[str,
 
 def test_passes_are_stated() -> None:
     found = {name: e.passes(20) for name, e in ESTIMATORS.items()}
-    assert found == {"gradient": 9, "pooled": 9, "fisher": 3, "truth": 90, "share": 90, "groups": 9 + 120}
+    assert found == {"gradient": 9, "pooled": 9, "fisher": 3, "blend": 12, "truth": 90, "share": 90, "groups": 9 + 120}
 
 
 def test_a_channel_that_nothing_reads_has_no_power() -> None:
