@@ -82,13 +82,27 @@ def allocation_of(row: Row, prepared: Prepared, judge: Callable[[BitAllocation],
             case "random":
                 return random_allocation(p.channels, p.weights, budget, seed=0)
             case "ompq":
-                return ompq(p.orm(), p.channels, p.weights, budget)
-            case "hawq_v2" | "hawq_v3":
-                probe = Probe(p.calibration, p.tables[row.rounding])
-                return hawq(probe, p.traces(), budget, V2_WIDTHS if row.allocation == "hawq_v2" else V3_WIDTHS)
+                orm = p.orm()
+                return _best_smallest(lambda w: ompq(orm, p.channels, p.weights, budget, widths=w), p, budget, judge)
+            case "hawq_v2":
+                probe, traces = Probe(p.calibration, p.tables[row.rounding]), p.traces()
+                return _best_smallest(lambda w: hawq(probe, traces, budget, w), p, budget, judge)
+            case "hawq_v3":
+                return hawq(Probe(p.calibration, p.tables[row.rounding]), p.traces(), budget, V3_WIDTHS)
     except BudgetError:
         return None
     raise ValueError(f"unknown allocation '{row.allocation}'")
+
+
+def _best_smallest(
+    make: Callable[[tuple[int, ...]], BitAllocation],
+    prepared: Prepared,
+    budget: int,
+    judge: Callable[[BitAllocation], float],
+) -> BitAllocation:
+    """With 2 or with 3 bits as the smallest width, whichever is better on the images for choice (GPTQ)."""
+    found = [make(V2_WIDTHS[i:]) for i in (0, 1) if V2_WIDTHS[i] * prepared.total <= budget]
+    return found[0] if len(found) == 1 else min(found, key=judge)
 
 
 def float_logits(prepared: Prepared, images: Tensor, batch: int = 16) -> Tensor:

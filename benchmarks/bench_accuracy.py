@@ -77,9 +77,9 @@ def run(
     images = measured(network, data, folder)
     assert images.labels is not None
     labels = images.labels
-    logits = float_logits(prepared, images.images)
-    target = F.log_softmax(logits, dim=1)
-    choice_target = F.log_softmax(float_logits(prepared, prepared.choice), dim=1)
+    keep, key = prepared.journal.step, f"{prepared.key} {data}"
+    target = F.log_softmax(keep("float", key, lambda: float_logits(prepared, images.images)), dim=1)
+    choice_target = F.log_softmax(keep("choice", prepared.key, lambda: float_logits(prepared, prepared.choice)), dim=1)
 
     def judge(bits: BitAllocation) -> float:
         blank = np.zeros(len(prepared.choice), np.int64)

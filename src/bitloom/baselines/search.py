@@ -16,7 +16,7 @@ WIDTHS = (2, 3, 4, 5, 6, 7, 8)
 def greedy(
     layers: Mapping[str, LayerCosts], widths: tuple[int, ...], budget_bits: int, least: int = 2
 ) -> BitAllocation:
-    """From the largest width, lowers the layer that costs least per bit saved, one step at a time, until it fits.
+    """From the largest width, lowers the layer that costs least per bit saved until it fits, then fills what is left.
 
     Same costs as the exact program per layer, no look-ahead. Raises BudgetError when `least` everywhere does not fit.
     """
@@ -37,6 +37,21 @@ def greedy(
         cheapest = min(price, key=lambda n: price[n])
         total -= size[cheapest] * (widths[columns[at[cheapest]]] - widths[columns[at[cheapest] - 1]])
         at[cheapest] -= 1
+    # What the last, perhaps large, step left over goes back to the layers that gain most by it.
+    left = budget_bits - total
+    while True:
+        gain = {}
+        for n in names:
+            if at[n] + 1 < len(columns):
+                low, high = columns[at[n]], columns[at[n] + 1]
+                step = size[n] * (widths[high] - widths[low])
+                if step <= left and sums[n][low] > sums[n][high]:
+                    gain[n] = (sums[n][low] - sums[n][high]) / step
+        if not gain:
+            break
+        dearest = max(gain, key=lambda n: gain[n])
+        left -= size[dearest] * (widths[columns[at[dearest] + 1]] - widths[columns[at[dearest]]])
+        at[dearest] += 1
     bits = {n: np.full(len(layers[n].cost), widths[columns[at[n]]], np.int8) for n in names}
     return BitAllocation(bits, {n: layers[n].weights for n in names})
 

@@ -1,0 +1,208 @@
+"""Plots and tables of the pages on allocation, from the results of the benchmarks and one measurement of its own.
+
+    python benchmarks/plot_accuracy.py measure [--network resnet20]  errors seen and unseen, the optimizer's curse
+    python benchmarks/plot_accuracy.py draw                           docs/*.png and the tables on standard output
+
+`measure` writes benchmarks/results/curse.json: for one network the ratio of the output error on unseen images to the
+one that the rounding reports, per layer and width; and, for estimators fitted to n images, what the solver promises
+(the objective by its own costs) and what the same estimator says of that allocation when it is fitted to other images.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+from collections import defaultdict
+from pathlib import Path
+from typing import Any
+
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+import matplotlib
+import numpy as np
+import torch
+from accuracy_networks import NETWORKS, prepare
+
+from bitloom.allocate.allocation import WIDTHS
+from bitloom.allocate.estimators.fisher import ChannelFisher
+from bitloom.allocate.estimators.gradient import GradientShare
+from bitloom.allocate.hbp import allocate
+from bitloom.allocate.output_errors import output_errors
+from bitloom.allocate.probe import Probe
+from bitloom.allocate.sensitivity import Estimator, layer_costs
+
+matplotlib.use("Agg")
+import matplotlib.pyplot as plt
+
+ROOT = Path(__file__).resolve().parents[1]
+RESULTS, DOCS = ROOT / "benchmarks" / "results", ROOT / "docs"
+ESTIMATORS: dict[str, Estimator] = {
+    "Fisher per channel and width": ChannelFisher(),
+    "gradient share": GradientShare(),
+    "gradient pooled over the layer": GradientShare(exponent=0.0),
+}
+NAMES = {
+    "hbp": "HBP, per channel",
+    "naive_channel": "Fisher per channel",
+    "per_layer": "per layer, exact",
+    "greedy": "per layer, greedy",
+    "hawq_v2": "HAWQ-V2",
+    "hawq_v3": "HAWQ-V3 (4 and 8 bits)",
+    "ompq": "OMPQ",
+    "uniform": "uniform",
+    "random": "random per channel",
+}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("action", choices=("measure", "draw"))
+    parser.add_argument("--network", default="resnet20", choices=list(NETWORKS))
+    parser.add_argument("--sizes", nargs="*", type=int, default=[16, 64, 256], help="images of the estimates")
+    parser.add_argument("--out", type=Path, default=ROOT / "out" / "accuracy")
+    args = parser.parse_args()
+    torch.set_num_threads(int(os.environ["OMP_NUM_THREADS"]))
+    if args.action == "measure":
+        curse(args.network, args.out, args.sizes)
+    else:
+        draw()
+
+
+def curse(network: str, out: Path, sizes: list[int]) -> None:
+    """Measures what `draw` shows of overfitting and puts it under the network's name."""
+    folder = Path(os.environ.get("BITLOOM_DATA", ROOT.parent / "shared" / "data"))
+    prepared = prepare(network, folder, out)
+    table = prepared.tables["gptq"]
+    probe = Probe(prepared.calibration, table)
+    probe.correct(probe.correction_images)
+    unseen = output_errors(probe, prepared.measuring[:64])
+    ratios = {
+        name: [
+            float((e.common + e.varying)[:, i].sum() / max(float(table[name].error[:, i].sum()), 1e-30))
+            for i in map(WIDTHS.index, (2, 3, 4))
+        ]
+        for name, e in unseen.items()
+    }
+    half = len(prepared.measuring) // 2
+    budget = int(prepared.total * 2.5)
+    promises = []
+    for n in [n for n in sizes if n <= half]:
+        for label, estimator in ESTIMATORS.items():
+            parts = (prepared.measuring[:n], prepared.measuring[half : half + n])
+            own, other = (layer_costs(prepared.calibration, table, part, estimator) for part in parts)
+            chosen = allocate(own, WIDTHS, budget).allocation.bits
+            index = {name: np.searchsorted(WIDTHS, bits) for name, bits in chosen.items()}
+            promised, found = (
+                sum(float(c[name].cost[np.arange(len(i)), i].sum()) for name, i in index.items()) for c in (own, other)
+            )
+            promises.append({"images": n, "estimator": label, "ratio": found / promised})
+            print(promises[-1], flush=True)
+    path = RESULTS / "curse.json"
+    known = json.loads(path.read_text()) if path.is_file() else {}
+    known[network] = {"widths": [2, 3, 4], "unseen_over_seen": ratios, "promises": promises}
+    path.write_text(json.dumps(known, indent=1) + "\n")
+
+
+def draw() -> None:
+    """All plots that the results at hand allow, and the tables."""
+    if (RESULTS / "curse.json").is_file():
+        _draw_curse(json.loads((RESULTS / "curse.json").read_text()))
+    rows = json.loads((RESULTS / "accuracy.json").read_text())["rows"]
+    _draw_accuracy(rows)
+    for key in sorted({(r["network"], r["data"]) for r in rows}):
+        for comparison in ("allocation", "method"):
+            print(table(rows, *key, comparison), "\n")
+
+
+def _draw_curse(results: dict[str, Any]) -> None:
+    figure, axes = plt.subplots(1, 2, figsize=(11, 4), layout="constrained")
+    network = "resnet18" if "resnet18" in results else next(iter(results))
+    ratios = results[network]["unseen_over_seen"]
+    at = np.arange(len(ratios))
+    for i, (width, colour) in enumerate(zip(results[network]["widths"], ("#88a", "#4a7", "#c64"), strict=True)):
+        axes[0].bar(at + 0.27 * (i - 1), [r[i] for r in ratios.values()], 0.27, label=f"{width} bits", color=colour)
+    axes[0].axhline(1.0, color="black", linewidth=0.8)
+    axes[0].set_xticks(at, list(ratios), rotation=90, fontsize=7)
+    axes[0].set_ylabel("output error, unseen / reported by rounding")
+    axes[0].set_title(f"The rounding flatters itself ({network})")
+    axes[0].legend()
+    network = next(n for n, r in results.items() if r["promises"])
+    curves = defaultdict(list)
+    for line in results[network]["promises"]:
+        curves[line["estimator"]].append((line["images"], line["ratio"]))
+    for (label, points), mark in zip(curves.items(), "os^", strict=True):
+        axes[1].plot(*zip(*points, strict=True), marker=mark, label=label)
+    axes[1].axhline(1.0, color="black", linewidth=0.8)
+    axes[1].set_xscale("log", base=2)
+    axes[1].set_xlabel("images of the estimate")
+    axes[1].set_ylabel("cost on other images / promised cost")
+    axes[1].set_title(f"The optimizer's curse ({network}, 2.5 bits)")
+    axes[1].legend()
+    figure.savefig(DOCS / "hbp_curse.png", dpi=110)
+    plt.close(figure)
+
+
+def _draw_accuracy(rows: list[dict[str, Any]]) -> None:
+    keys = [k for k in dict.fromkeys((r["network"], r["data"]) for r in rows) if _points(rows, *k)]
+    figure, axes = plt.subplots(2, len(keys), figsize=(5.2 * len(keys), 7.5), layout="constrained", squeeze=False)
+    for column, (network, data) in enumerate(keys):
+        for name, points in _points(rows, network, data).items():
+            style = {"marker": "o", "linewidth": 2.5 if name == "hbp" else 1.2, "markersize": 4, "label": NAMES[name]}
+            bits = [p["mean_bits"] for p in points]
+            axes[0][column].plot(bits, [p["kl"] for p in points], **style)
+            axes[1][column].plot(bits, [p["top1"] for p in points], **style)
+        reference = [r["top1"] for r in rows if (r["network"], r["data"], r["method"]) == (network, data, "float")]
+        axes[1][column].axhline(reference[0], color="black", linewidth=0.8, linestyle=":")
+        axes[0][column].set_yscale("log")
+        axes[0][column].set_title(f"{network}, {data}")
+        axes[0][column].set_ylabel("KL to float, nats")
+        axes[1][column].set_ylabel("top-1, %")
+        axes[1][column].set_xlabel("mean weight bits (same rounding for all)")
+        axes[0][column].legend(fontsize=8)
+    figure.savefig(DOCS / "accuracy.png", dpi=110)
+    plt.close(figure)
+
+
+def _points(rows: list[dict[str, Any]], network: str, data: str) -> dict[str, list[dict[str, Any]]]:
+    found = {}
+    for name in NAMES:
+        mine = [r for r in rows if (r["network"], r["data"], r["method"]) == (network, data, f"{name}+gptq")]
+        if mine:
+            found[name] = sorted(mine, key=lambda r: r["mean_bits"])
+    return found
+
+
+def table(rows: list[dict[str, Any]], network: str, data: str, comparison: str) -> str:
+    """Markdown: a line an allocation, a column a budget; top-1, KL, and HBP's paired lead with its interval."""
+    mine = [r for r in rows if (r["network"], r["data"]) == (network, data)]
+    reference = next(r for r in mine if r["method"] == "float")
+    used = [r for r in mine if r["comparison"] == comparison or r["method"] == "hbp+gptq"]
+    budgets = sorted({r["budget"] for r in used})
+    lines = [
+        f"{network}, {data}, n = {reference['n']}, float {reference['top1']:.2f} %, comparison: {comparison}",
+        "",
+        "| | " + " | ".join(f"{b:g} bits" for b in budgets) + " |",
+        "|---" * (len(budgets) + 1) + "|",
+    ]
+    for name, rounding in dict.fromkeys((n, r["rounding"]) for n in NAMES for r in used if r["allocation"] == n):
+        cells = []
+        for budget in budgets:
+            row = next(
+                (r for r in used if (r["allocation"], r["rounding"], r["budget"]) == (name, rounding, budget)), None
+            )
+            cells.append("" if row is None else _cell(row))
+        lines.append(f"| {NAMES[name]}, {rounding} | " + " | ".join(cells) + " |")
+    return "\n".join(lines)
+
+
+def _cell(row: dict[str, Any]) -> str:
+    text = f"{row['top1']:.1f}, {row['kl']:.3g}"
+    if row["allocation"] == "hbp" or "vs_hbp" not in row:
+        return text
+    low, high = row["vs_hbp"]["top1_ci95"]
+    return f"{text} ({row['vs_hbp']['top1_points']:+.1f} [{low:+.1f}, {high:+.1f}])"
+
+
+if __name__ == "__main__":
+    main()
