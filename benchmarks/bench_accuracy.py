@@ -49,6 +49,7 @@ def main() -> None:
     parser.add_argument("--networks", nargs="+", default=["resnet18", "resnet20", "resnet56"], choices=list(NETWORKS))
     parser.add_argument("--data", nargs="+", help="measuring sets (default: all of the network)")
     parser.add_argument("--budgets", nargs="+", type=float, default=list(BUDGETS), help="mean bits")
+    parser.add_argument("--allocations", nargs="+", help="only these beside hbp (default: all)")
     parser.add_argument("--minutes", type=float, default=1e9, help="start no row after so many minutes")
     parser.add_argument("--out", type=Path, default=ROOT / "out" / "accuracy")
     parser.add_argument("--result", type=Path, default=ROOT / "benchmarks" / "results" / "accuracy.json")
@@ -93,6 +94,8 @@ def run(
     for row in rows(network, data, budgets):
         if limits.over:
             return
+        if args.allocations is not None and row.allocation not in ("hbp", *args.allocations):
+            continue
         bits = allocation_of(row, prepared, judge)
         if bits is None:
             continue

@@ -27,7 +27,7 @@ from accuracy_networks import NETWORKS, prepare
 from bitloom.allocate.allocation import WIDTHS
 from bitloom.allocate.estimators.fisher import ChannelFisher
 from bitloom.allocate.estimators.gradient import GradientShare
-from bitloom.allocate.hbp import allocate
+from bitloom.allocate.hbp import LayerCosts, allocate
 from bitloom.allocate.output_errors import output_errors
 from bitloom.allocate.probe import Probe
 from bitloom.allocate.sensitivity import Estimator, layer_costs
@@ -90,18 +90,24 @@ def curse(network: str, out: Path, sizes: list[int]) -> None:
     for n in [n for n in sizes if n <= half]:
         for label, estimator in ESTIMATORS.items():
             parts = (prepared.measuring[:n], prepared.measuring[half : half + n])
-            own, other = (layer_costs(prepared.calibration, table, part, estimator) for part in parts)
-            chosen = allocate(own, WIDTHS, budget).allocation.bits
-            index = {name: np.searchsorted(WIDTHS, bits) for name, bits in chosen.items()}
-            promised, found = (
-                sum(float(c[name].cost[np.arange(len(i)), i].sum()) for name, i in index.items()) for c in (own, other)
-            )
-            promises.append({"images": n, "estimator": label, "ratio": found / promised})
+            halves = [layer_costs(prepared.calibration, table, part, estimator) for part in parts]
+            # Both ways round, so that a difference in scale between the halves cancels.
+            ratio = 1.0
+            for own, other in (halves, halves[::-1]):
+                chosen = allocate(own, WIDTHS, budget).allocation.bits
+                ratio *= (_price(other, chosen) / _price(own, chosen)) ** 0.5
+            promises.append({"images": n, "estimator": label, "ratio": ratio})
             print(promises[-1], flush=True)
     path = RESULTS / "curse.json"
     known = json.loads(path.read_text()) if path.is_file() else {}
     known[network] = {"widths": [2, 3, 4], "unseen_over_seen": ratios, "promises": promises}
     path.write_text(json.dumps(known, indent=1) + "\n")
+
+
+def _price(costs: dict[str, LayerCosts], bits: dict[str, np.ndarray]) -> float:
+    """The objective of an allocation by given costs."""
+    rows = {name: np.arange(len(b)) for name, b in bits.items()}
+    return sum(float(costs[n].cost[rows[n], np.searchsorted(WIDTHS, b)].sum()) for n, b in bits.items())
 
 
 def draw() -> None:
@@ -116,7 +122,7 @@ def draw() -> None:
 
 
 def _draw_curse(results: dict[str, Any]) -> None:
-    figure, axes = plt.subplots(1, 2, figsize=(11, 4), layout="constrained")
+    figure, axes = plt.subplots(1, 2, figsize=(11, 4.6), layout="constrained")
     network = "resnet18" if "resnet18" in results else next(iter(results))
     ratios = results[network]["unseen_over_seen"]
     at = np.arange(len(ratios))
@@ -124,9 +130,9 @@ def _draw_curse(results: dict[str, Any]) -> None:
         axes[0].bar(at + 0.27 * (i - 1), [r[i] for r in ratios.values()], 0.27, label=f"{width} bits", color=colour)
     axes[0].axhline(1.0, color="black", linewidth=0.8)
     axes[0].set_xticks(at, list(ratios), rotation=90, fontsize=7)
-    axes[0].set_ylabel("output error, unseen / reported by rounding")
+    axes[0].set_ylabel("output error, unseen / reported")
     axes[0].set_title(f"The rounding flatters itself ({network})")
-    axes[0].legend()
+    axes[0].legend(loc="upper left")
     network = next(n for n, r in results.items() if r["promises"])
     curves = defaultdict(list)
     for line in results[network]["promises"]:
@@ -135,8 +141,9 @@ def _draw_curse(results: dict[str, Any]) -> None:
         axes[1].plot(*zip(*points, strict=True), marker=mark, label=label)
     axes[1].axhline(1.0, color="black", linewidth=0.8)
     axes[1].set_xscale("log", base=2)
+    axes[1].set_xticks(*2 * [sorted({line["images"] for line in results[network]["promises"]})])
     axes[1].set_xlabel("images of the estimate")
-    axes[1].set_ylabel("cost on other images / promised cost")
+    axes[1].set_ylabel("cost on other images / promise")
     axes[1].set_title(f"The optimizer's curse ({network}, 2.5 bits)")
     axes[1].legend()
     figure.savefig(DOCS / "hbp_curse.png", dpi=110)

@@ -98,6 +98,13 @@ def test_random_allocations_follow_their_seed_and_fill_the_budget() -> None:
         random_allocation(CHANNELS, WEIGHTS, TOTAL, seed=0)
 
 
+def test_greedy_fills_what_a_large_step_left() -> None:
+    """`b` goes down to 2 bits first, then `a` to 3, which leaves two steps for `b`."""
+    costs = {"a": LayerCosts(np.array([[9.0, 4.0, 2.0]]), 100), "b": LayerCosts(np.array([[9.0, 8.9, 8.8]]), 10)}
+    found = greedy(costs, (2, 3, 4), 340)
+    assert {n: b.tolist() for n, b in found.bits.items()} == {"a": [3], "b": [4]} and found.total_bits == 340
+
+
 def test_greedy_names_what_cannot_be_met() -> None:
     with pytest.raises(BudgetError, match="2 bits everywhere are"):
         greedy(COSTS, WIDTHS, TOTAL)
