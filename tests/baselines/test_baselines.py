@@ -94,6 +94,7 @@ def test_random_allocations_follow_their_seed_and_fill_the_budget() -> None:
     assert all(np.array_equal(a.bits[n], b.bits[n]) for n in a.bits)
     assert any(not np.array_equal(a.bits[n], c.bits[n]) for n in a.bits)
     assert budget - a.total_bits < min(WEIGHTS.values())
+    assert len(np.unique(random_allocation(CHANNELS, WEIGHTS, 4 * TOTAL, seed=1).bits["layer2"])) > 3
     with pytest.raises(BudgetError, match="2 bits everywhere need"):
         random_allocation(CHANNELS, WEIGHTS, TOTAL, seed=0)
 

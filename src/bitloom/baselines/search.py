@@ -63,7 +63,7 @@ def random_allocation(
     seed: int,
     widths: tuple[int, ...] = WIDTHS,
 ) -> BitAllocation:
-    """Every channel starts at the smallest width; random channels gain one step until nothing fits.
+    """Every channel starts at the smallest width; random channels, any of them again, gain a step until nothing fits.
 
     Equal bytes by construction: less than one step of the narrowest layer is left. Raises BudgetError when infeasible.
     """
@@ -77,13 +77,11 @@ def random_allocation(
             f"a budget of {budget_bits} bits cannot be met: {widths[0]} bits everywhere need {-left} more"
         )
     step = np.diff(np.asarray(widths, np.int64))
-    for _ in range(len(widths)):
-        for c in rng.permutation(len(owner)):
+    for _ in range(2):  # the second time for what the first left where a dear step no longer fitted
+        for c in rng.permutation(np.repeat(np.arange(len(owner)), len(step))):
             if level[c] < len(step) and inputs[c] * step[level[c]] <= left:
                 left -= int(inputs[c] * step[level[c]])
                 level[c] += 1
-        if left < int(inputs.min()):
-            break
     picked = np.asarray(widths, np.int8)[level]
     bits = {n: picked[owner == i] for i, n in enumerate(channels)}
     return BitAllocation(bits, dict(weights))
