@@ -59,7 +59,7 @@ NAMES = {
 HEADER = """# Accuracy of allocations and methods
 
 Written by `benchmarks/plot_accuracy.py draw` from `benchmarks/results/accuracy.json` (`make bench-accuracy`). Cells:
-top-1 in per cent, KL to the float network in nats, and in brackets HBP's lead in points of top-1 on the same images with
+top-1 in per cent, KL to the float network in nats, and in brackets HBP's lead in top-1 points on the same images with
 its 95 % interval (paired bootstrap). Weights and 8-bit activations are quantized, biases corrected with GPTQ. Equal
 weight bytes in a column; what each baseline is: [hbp.md](hbp.md). Missing rows were not measured yet.
 
