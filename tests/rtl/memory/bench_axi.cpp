@@ -48,13 +48,16 @@ struct Bench {
     tick();
   }
 
-  // Reads a region to its end and compares it; returns the cycles from start to the last beat.
+  // Reads a region to its end and compares it, pausing the reader where the data are held as well; returns the cycles from
+  // start to the last beat.
   uint64_t read(uint64_t address, uint32_t beats, double hold) {
     const uint64_t from = cycles;
     start(address, beats, false);
-    uint64_t got = 0, counted = 0;
+    uint64_t got = 0;
     while (got < beats) {
       top.r_ready_i = !random.chance(hold);
+      if (hold > 0 && random.chance(0.05)) top.pause_i = !top.pause_i;
+      const bool paused = top.pause_i && !top.m_arvalid_o;
       top.clk_i = 0;
       top.eval();
       const bool take = top.r_valid_o && top.r_ready_i;
@@ -63,15 +66,16 @@ struct Bench {
       const bool last = top.r_last_o;
       CHECK(top.r_busy_o, "busy fell at beat %llu of %u", (unsigned long long)got, beats);
       tick();
+      CHECK(!paused || !top.m_arvalid_o, "a burst was requested while the reader paused");
       if (take) {
         CHECK(!std::memcmp(beat.w, &data[address + 16 * got], 16), "beat %llu", (unsigned long long)got);
         CHECK(last == (got + 1 == beats), "last at beat %llu of %u", (unsigned long long)got, beats);
         ++got;
       }
     }
-    (void)counted;
     const uint64_t took = cycles - from;
     top.r_ready_i = 1;
+    top.pause_i = 0;
     for (int i = 0; i < 3; i++) tick();
     CHECK(!top.r_busy_o && !top.r_error_o && !top.r_valid_o, "busy %d error %d after the region", top.r_busy_o, top.r_error_o);
     return took;

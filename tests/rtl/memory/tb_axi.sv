@@ -5,6 +5,7 @@ module tb_axi (
   input  logic [63:0]  addr_i,
   input  logic [31:0]  beats_i,
   input  logic         flush_i,
+  input  logic         pause_i,
   input  logic         r_start_i,
   output logic         r_busy_o,
   output logic         r_error_o,
@@ -51,7 +52,7 @@ module tb_axi (
   output logic         m_bready_o
 );
   bl_axi_reader u_reader (
-    .clk_i, .rst_i, .start_i(r_start_i), .addr_i, .beats_i, .flush_i, .pause_i(1'b0), .busy_o(r_busy_o), .error_o(r_error_o),
+    .clk_i, .rst_i, .start_i(r_start_i), .addr_i, .beats_i, .flush_i, .pause_i, .busy_o(r_busy_o), .error_o(r_error_o),
     .beat_o(r_beat_o), .data_o(r_data_o), .valid_o(r_valid_o), .ready_i(r_ready_i), .last_o(r_last_o),
     .m_arid_o, .m_araddr_o, .m_arlen_o, .m_arsize_o, .m_arburst_o, .m_arvalid_o, .m_arready_i,
     .m_rid_i, .m_rdata_i, .m_rresp_i, .m_rlast_i, .m_rvalid_i, .m_rready_o
