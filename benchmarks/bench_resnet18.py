@@ -1,7 +1,7 @@
-"""ResNet-18 at 224x224, mean 4 bits per channel, the whole network on RTL: `make bench-resnet18`.
+"""ResNet-18 at 224x224, mean 4 bits per channel under a bound of cycles, the whole network on RTL.
 
-Needs the images and weights of BITLOOM_DATA. Writes benchmarks/results/resnet18_rtl.json, or with --structural (every
-DSP and adder of the array on its own; the build takes many minutes) benchmarks/results/resnet18_structure.json.
+`make bench-resnet18`. Needs the images and weights of BITLOOM_DATA. Writes benchmarks/results/resnet18_rtl.json, or with
+--structural (every DSP and adder of the array on its own; the build takes many minutes) resnet18_structure.json.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from pathlib import Path
 from journey import DATA, ROOT, result_row, write_result
 
 from bitloom import zoo
+from bitloom.allocate.budget import Budget
 from bitloom.data.images import Preprocess, load_images
 from bitloom.evaluate import Evaluation
 from bitloom.flow import CompileOptions, compile_model
@@ -27,6 +28,7 @@ def main() -> int:
     parser.add_argument("--images", type=int, default=3, help="images on RTL")
     parser.add_argument("--accuracy", type=int, default=600, help="images for accuracy")
     parser.add_argument("--calibration", type=int, default=200, help="calibration images")
+    parser.add_argument("--cycles", type=int, default=185_000, help="bound of the modelled cycles (0: none)")
     parser.add_argument("--structural", action="store_true", help="the DSP structure instead of its behavioural twin")
     parser.add_argument("--out", type=Path, default=ROOT / "out" / "resnet18")
     args = parser.parse_args()
@@ -48,7 +50,9 @@ def main() -> int:
         arch,
         load_device("xczu15eg"),
         args.out / args.arch,
-        CompileOptions(budget=4.0, simulated=args.images, structural=args.structural),
+        CompileOptions(
+            budget=Budget(mean_bits=4.0, cycles=args.cycles or None), simulated=args.images, structural=args.structural
+        ),
     )
     name = "resnet18_structure" if args.structural else "resnet18_rtl"
     result = result_row("make bench-resnet18" + ("-structure" if args.structural else ""), arch, facts)
