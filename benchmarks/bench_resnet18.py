@@ -1,6 +1,6 @@
 """ResNet-18 at 224x224, mean 4 bits per channel under a bound of cycles, the whole network on RTL.
 
-`make bench-resnet18`. Needs the images and weights of BITLOOM_DATA. Writes benchmarks/results/resnet18_rtl.json, or with
+`make bench-resnet18`. Needs the images and weights of BITLOOM_DATA. Writes results/resnet18_rtl.json, or with
 --structural (every DSP and adder of the array on its own; the build takes many minutes) resnet18_structure.json.
 """
 
