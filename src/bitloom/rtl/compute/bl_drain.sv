@@ -9,6 +9,7 @@
 //   pool_pop_o                the pool result at the head of its queue has been used
 //   idle_o                    nothing queued, nothing in flight, all writes done
 // Resource: P·DC requantizers, two address generators, two P×P crossbars of DC and C bytes.
+// Longer than the house wishes: one pipeline, whose stages share the state of a round; cut, its ports would outnumber its lines.
 module bl_drain
   import bl_pkg::*;
 #(
