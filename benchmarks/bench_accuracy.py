@@ -18,6 +18,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import journey
+
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import numpy as np
@@ -55,7 +57,7 @@ def main() -> None:
     parser.add_argument("--result", type=Path, default=ROOT / "benchmarks" / "results" / "accuracy.json")
     args = parser.parse_args()
     torch.set_num_threads(int(os.environ["OMP_NUM_THREADS"]))
-    folder = Path(os.environ.get("BITLOOM_DATA", ROOT.parent / "shared" / "data"))
+    folder = journey.DATA
     limits = Limits(time.time() + 60 * args.minutes)
     for network in args.networks:
         if limits.over:

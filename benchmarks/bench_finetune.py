@@ -9,12 +9,12 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import sys
 import time
 from pathlib import Path
 from typing import Any
 
+import journey
 import numpy as np
 import torch
 import torch.nn.functional as F
@@ -39,7 +39,7 @@ from bitloom.quantize.statistics import round_network
 from bitloom.reference.fast import quantize_input, run_fast
 
 ROOT = Path(__file__).resolve().parents[1]
-DATA = Path(os.environ.get("BITLOOM_DATA", ROOT.parent / "shared" / "data")) / "cifar10"
+DATA = journey.DATA / "cifar10"
 BATCH = 125
 
 

@@ -9,12 +9,12 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import journey
 import numpy as np
 
 from bitloom import zoo
@@ -168,7 +168,7 @@ def main() -> int:
     parser.add_argument("--measure", type=int, default=0, help="images of val for top-1 (0: none)")
     parser.add_argument("--out", type=Path, default=ROOT / "out" / "hardware-aware")
     args = parser.parse_args()
-    data = Path(os.environ.get("BITLOOM_DATA", ROOT.parent / "shared" / "data")) / "imagenet"
+    data = journey.DATA / "imagenet"
     if args.networks and not data.is_dir():
         print(f"{data}: no such folder; set BITLOOM_DATA", file=sys.stderr)
         return 2

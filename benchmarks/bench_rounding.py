@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import sys
 from pathlib import Path
 from typing import Any
 
+import journey
 import torch
 import torch.nn.functional as F
 
@@ -33,7 +33,7 @@ from bitloom.quantize.teacher import FloatNetwork
 from bitloom.quantize.trainable import TrainableNetwork
 
 ROOT = Path(__file__).resolve().parents[1]
-DATA = Path(os.environ.get("BITLOOM_DATA", ROOT.parent / "shared" / "data")) / "imagenet"
+DATA = journey.DATA / "imagenet"
 
 
 def main() -> int:

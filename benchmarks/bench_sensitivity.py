@@ -19,6 +19,8 @@ import time
 from pathlib import Path
 from typing import Any
 
+import journey
+
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import numpy as np
@@ -63,7 +65,7 @@ def main() -> None:
     parser.add_argument("--result", type=Path, default=ROOT / "benchmarks" / "results" / "sensitivity.json")
     args = parser.parse_args()
     torch.set_num_threads(int(os.environ["OMP_NUM_THREADS"]))
-    folder = Path(os.environ.get("BITLOOM_DATA", ROOT.parent / "shared" / "data"))
+    folder = journey.DATA
     prepared = prepare(args.network, folder, args.out)
     target = F.log_softmax(float_logits(prepared, prepared.choice, 64), dim=1)
     blank = np.zeros(len(prepared.choice), np.int64)

@@ -9,11 +9,11 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import sys
 from pathlib import Path
 from typing import Any
 
+import journey
 import speed_page
 from speed_networks import NETWORKS, Prepared, accuracy, images_of, prepare
 
@@ -159,7 +159,7 @@ def main() -> int:
     parser.add_argument("--cluster", help="address of a dask scheduler whose workers simulate")
     parser.add_argument("--out", type=Path, default=ROOT / "out" / "speed")
     args = parser.parse_args()
-    data = Path(os.environ.get("BITLOOM_DATA", ROOT.parent / "shared" / "data")) / "imagenet"
+    data = journey.DATA / "imagenet"
     if not data.is_dir():
         print(f"{data}: no such folder; set BITLOOM_DATA", file=sys.stderr)
         return 2

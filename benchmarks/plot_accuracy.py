@@ -17,6 +17,8 @@ from collections import defaultdict
 from pathlib import Path
 from typing import Any
 
+import journey
+
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import matplotlib
@@ -82,7 +84,7 @@ def main() -> None:
 
 def curse(network: str, out: Path, sizes: list[int]) -> None:
     """Measures what `draw` shows of overfitting and puts it under the network's name."""
-    folder = Path(os.environ.get("BITLOOM_DATA", ROOT.parent / "shared" / "data"))
+    folder = journey.DATA
     prepared = prepare(network, folder, out)
     table = prepared.tables["gptq"]
     probe = Probe(prepared.calibration, table)
