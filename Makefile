@@ -4,7 +4,7 @@ PY := .venv/bin/python
 RUN := $(PY) -m
 export OMP_NUM_THREADS ?= 2
 
-.PHONY: setup demo test lint types check bench bench-speed bench-resnet18 bench-resnet18-structure bench-resnet20 bench-accuracy bench-sensitivity bench-finetune bench-solver bench-resources bench-energy bench-explore bench-hardware-aware generate clean
+.PHONY: setup demo test lint types check bench bench-speed bench-resnet18 bench-resnet18-structure bench-resnet20 bench-accuracy bench-sensitivity bench-finetune train-cifar bench-solver bench-resources bench-energy bench-explore bench-hardware-aware generate clean
 
 setup: .venv/.done
 
@@ -51,6 +51,9 @@ bench-speed: setup
 	$(PY) benchmarks/bench_speed.py --networks vgg16
 	$(PY) benchmarks/bench_speed.py --networks resnet18 --stalls 20
 	$(PY) benchmarks/bench_speed.py --networks resnet18 resnet50 --accuracy 600
+
+train-cifar: setup
+	$(PY) benchmarks/train_cifar.py
 
 bench-finetune: setup
 	$(PY) benchmarks/bench_finetune.py

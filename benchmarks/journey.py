@@ -8,11 +8,14 @@ import platform
 from pathlib import Path
 from typing import Any
 
+from bitloom.simulate.build import cache_folder
 from bitloom.target.arch import ArchConfig
 
 ROOT = Path(__file__).resolve().parents[1]
 DATA = Path(os.environ.get("BITLOOM_DATA", ROOT.parent / "shared" / "data"))
 RESULTS = ROOT / "benchmarks" / "results"
+#: weights that `make train-cifar` makes
+CIFAR_WEIGHTS = cache_folder() / "cifar"
 
 
 def machine() -> str:

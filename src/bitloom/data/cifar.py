@@ -12,6 +12,7 @@ import tarfile
 from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from PIL import Image, UnidentifiedImageError
 from torch import Tensor
@@ -43,10 +44,18 @@ def load_lossless(folder: Path, test: bool, limit: int | None = None) -> ImageSe
 
 
 def load_jpeg(archive: Path, test: bool, limit: int | None = None) -> ImageSet:
+    """The images of `read_jpeg`, normalised as those of `load_lossless`."""
+    pixels, labels, names = read_jpeg(archive, test, limit)
+    return ImageSet(normalise(pixels), labels, names)
+
+
+def read_jpeg(
+    archive: Path, test: bool, limit: int | None = None
+) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.int64], tuple[str, ...]]:
     """The JPEG images of `archive` (tar.gz): 50 000 training or 10 000 test images, spread evenly when limited.
 
-    A member's path holds `train` or `test` and ends in CLASS/FILE; classes are numbered in sorted order. Images and
-    errors as in `load_lossless`.
+    A member's path holds `train` or `test` and ends in CLASS/FILE; classes are numbered in sorted order. Returns pixels
+    uint8 (N, 32, 32, 3), labels (N,) and the members' names. Raises DataError.
     """
     try:
         tar = tarfile.open(archive)  # noqa: SIM115
@@ -72,7 +81,7 @@ def load_jpeg(archive: Path, test: bool, limit: int | None = None) -> ImageSet:
             except (UnidentifiedImageError, OSError, ValueError) as error:
                 raise DataError(f"{archive}: {member.name} is not a 32x32 image ({error})") from None
     labels = np.array([classes.index(Path(m.name).parent.name) for m in members], np.int64)
-    return ImageSet(normalise(pixels), labels, tuple(m.name for m in members))
+    return pixels, labels, tuple(m.name for m in members)
 
 
 def normalise(pixels: np.ndarray) -> Tensor:

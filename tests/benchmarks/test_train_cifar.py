@@ -1,0 +1,111 @@
+"""The training recipe of the CIFAR networks: deterministic, continues after an interruption, refuses what cannot be."""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from bitloom import zoo
+from bitloom.errors import DataError, TrainingError
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "benchmarks"))
+recipe_of = importlib.import_module("train_cifar")
+RECIPE = recipe_of.Recipe(((8, 1.0), (32, 1.0)), peak=0.02, warmup=0.4, batch=8, every=2)
+
+
+def _images(n: int = 32) -> tuple[np.ndarray, np.ndarray]:
+    rng = np.random.default_rng(0)
+    labels = rng.integers(0, 10, n)
+    pixels = rng.integers(0, 60, (n, 32, 32, 3)) + 19 * labels[:, None, None, None]
+    return pixels.astype(np.uint8), labels
+
+
+def _network() -> nn.Module:
+    torch.manual_seed(0)
+    return zoo.build("resnet20")
+
+
+def _run(module: nn.Module, recipe: object = RECIPE, **more: object) -> dict[str, torch.Tensor]:
+    recipe_of.train(module, *_images(), recipe, **more)
+    return {name: value.clone() for name, value in module.state_dict().items()}
+
+
+def test_an_interrupted_training_continues_to_the_same_weights(tmp_path: Path) -> None:
+    whole = _run(_network())
+
+    class Stop(Exception):
+        pass
+
+    def interrupt(step: int, steps: int, loss: float, speed: float) -> None:
+        assert steps == 8
+        if step == 6:
+            raise Stop
+
+    file = tmp_path / "run"
+    with pytest.raises(Stop):
+        _run(_network(), checkpoint=file, report=interrupt)
+    seen: list[int] = []
+    continued = _run(_network(), checkpoint=file, report=lambda step, *_: seen.append(step))
+    assert seen == [6, 8] and all(torch.equal(whole[k], continued[k]) for k in whole)
+    with pytest.raises(DataError, match="a checkpoint of other options, images or another network"):
+        _run(_network(), replace(RECIPE, seed=1), checkpoint=file)
+
+
+def test_batchnorm_is_measured_on_whole_images_in_float32() -> None:
+    module = _network()
+    _run(module)
+    pixels, _ = _images()
+    seen: list[torch.Tensor] = []
+    module.conv1.register_forward_hook(lambda _, __, out: seen.append(out.double()))
+    with torch.no_grad():
+        module(recipe_of.normalise(pixels))
+    torch.testing.assert_close(module.bn1.running_mean.double(), seen[0].mean(dim=(0, 2, 3)), rtol=1e-4, atol=1e-5)
+
+
+def test_batches_are_shifted_and_mirrored_images_with_their_labels() -> None:
+    pixels, labels = _images()
+    group = recipe_of.Group(0, 1, "cpu")
+    x, y = recipe_of._batch(pixels, labels, 1, 32, RECIPE, group)
+    again, _ = recipe_of._batch(pixels, labels, 1, 32, RECIPE, group)
+    assert x.shape == (8, 3, 32, 32) and torch.equal(x, again)
+    for image, label in zip(x, y, strict=True):
+        assert any(
+            torch.equal(recipe_of.normalise(p[None, i : i + 32, j : j + 32][..., ::step, :])[0], image)
+            for p in np.pad(pixels[labels == int(label)], ((0, 0), (4, 4), (4, 4), (0, 0)), "reflect")
+            for i in range(9)
+            for j in range(9)
+            for step in (1, -1)
+        )
+    halves = [recipe_of._batch(pixels, labels, 1, 8, RECIPE, recipe_of.Group(rank, 2, "cpu"))[1] for rank in (0, 1)]
+    assert torch.equal(torch.stack(halves, 1).flatten(), y)
+
+
+def test_what_cannot_be_trained_is_refused() -> None:
+    with pytest.raises(DataError, match="32 images for batches of 64; give more images or a smaller batch"):
+        _run(_network(), replace(RECIPE, batch=64))
+    module = _network()
+    nn.init.constant_(module.linear.bias, float("nan"))
+    with pytest.raises(TrainingError, match=r"step 0: the loss is nan; lower the highest learning rate \(0.02\)"):
+        _run(module)
+
+
+def test_pools_of_vgg_keep_small_images_alive() -> None:
+    torch.manual_seed(0)
+    module = zoo.build("vgg16_cifar")
+    x = torch.randn(2, 3, 32, 32, generator=torch.Generator().manual_seed(1))
+    before = module.eval()(x).detach()
+    recipe_of.round_pools_up(module)
+    assert torch.equal(module(x), before) and module(x[:, :, :16, :16]).shape == (2, 10)
+
+
+def test_rates_rise_and_fall_once() -> None:
+    rates = [recipe_of._rate((step + 1) / 100, 0.2) for step in range(100)]
+    assert max(rates) == rates[19] == 1.0 and rates[-1] == 0.0
+    assert np.all(np.diff(rates[:20]) > 0) and np.all(np.diff(rates[19:]) < 0)
