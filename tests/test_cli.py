@@ -146,3 +146,35 @@ def test_an_empty_folder_of_images(own):
     (own / "empty").mkdir()
     result = CliRunner().invoke(app, [*COMPILE, "--mean", "0", "--std", "1", "--data", "empty"])
     assert result.exit_code == 2 and "no images" in result.output
+
+
+FINETUNE = ["finetune", *COMPILE[1:], "--mean", "0.5", "--std", "0.25", "--train", "images", "--batch", "8"]
+
+
+def test_finetune_ends_bit_exact_and_a_second_call_continues(own):
+    options = ["--budget", "2.5", "--epochs", "2", "--shift", "1", "--resolve", "1"]
+    result = CliRunner().invoke(app, [*FINETUNE, *options])
+    assert result.exit_code == 0, result.output
+    facts = json.loads(result.stdout[result.stdout.index("{") :])
+    assert facts["simulation"]["bit_exact"] and facts["mean_bits"] <= 2.5
+    assert len(facts["training"]["losses"]) == 2 and len(facts["training"]["widths_changed"]) == 1
+    assert {"train0", "resolve1", "train1"} <= {step["name"] for step in facts["steps"]}
+    again = CliRunner().invoke(app, [*FINETUNE, *options])
+    facts = json.loads(again.stdout[again.stdout.index("{") :])
+    assert all(step["resumed"] for step in facts["steps"])
+
+
+@pytest.mark.parametrize(
+    ("arguments", "text"),
+    [
+        (["--batch", "25"], "24 images for batches of 25; give more images or a smaller batch"),
+        (["--epochs", "0.1"], "0.1 epochs of 24 images in batches of 8 are no step; give more epochs"),
+        (["--resolve", "9"], "widths solved again 9 times in 9 steps; legal: 0 to 8"),
+        (["--label-weight", "0.5"], "label_weight = 0.5, but there are no labels"),
+        (["--train", "nothing"], "nothing: not a folder"),
+    ],
+)
+def test_finetune_ends_with_one_clear_line_on_bad_input(own, arguments, text):
+    result = CliRunner().invoke(app, [*FINETUNE, *arguments])
+    assert result.exit_code == 2
+    assert text in result.output

@@ -14,7 +14,7 @@ from rich.console import Console
 
 from bitloom.allocate.allocation import WIDTHS, uniform
 from bitloom.allocate.budget import parse_budget
-from bitloom.data.images import load_images
+from bitloom.data.images import Preprocess, load_images
 from bitloom.data.preprocess import parse_shape, preprocess_for
 from bitloom.errors import BitloomError, BudgetError
 from bitloom.evaluate import Evaluation
@@ -27,8 +27,12 @@ from bitloom.graph.ir import Shape as GraphShape
 from bitloom.graph.printer import format_graph
 from bitloom.program.container import load
 from bitloom.program.disassemble import disassemble
+from bitloom.quantize.augment import Augment
+from bitloom.quantize.finetune import FinetuneOptions, steps_of
+from bitloom.quantize.parallel import leads
 from bitloom.quantize.refine import Refinement
 from bitloom.report.terminal import print_explorations
+from bitloom.retrain import Training
 from bitloom.target.arch import ArchConfig, named_arch
 from bitloom.target.device import Device, load_device
 
@@ -57,6 +61,21 @@ Weights = Annotated[str | None, typer.Option(help="safetensors, npz or pth file"
 ImageShape = Annotated[str | None, typer.Option("--shape", help="image shape of a callable, as 3x224x224")]
 Target = Annotated[str, typer.Option(help="device")]
 Arch = Annotated[str | None, typer.Option(help="named build (tiny, small, mid, full); default: the device's best")]
+Data = Annotated[Path, typer.Option(help="folder of calibration images")]
+Mean = Annotated[str | None, typer.Option(help="mean of pixels in [0, 1], one figure a channel")]
+Std = Annotated[str | None, typer.Option(help="standard deviation, likewise")]
+Resize = Annotated[int | None, typer.Option(help="shorter side before the centre crop (0: none)")]
+Evaluate = Annotated[Path | None, typer.Option(help="folder of images to measure on (default: --data)")]
+BudgetText = Annotated[str, typer.Option(help="mean bits per weight (4.0) or size of the weights (5.8MB, 5800kB)")]
+Latency = Annotated[str | None, typer.Option(help="bound of the modelled time of an image (0.6ms)")]
+Cycles = Annotated[int | None, typer.Option(help="bound of the modelled cycles of an image")]
+MinBits = Annotated[int, typer.Option(help="smallest width of a channel (0: channels may be pruned)")]
+Rounding = Annotated[
+    Refinement, typer.Option(help="after the widths are chosen: GPTQ alone, compensated, or learned (minutes)")
+]
+CalibrationCount = Annotated[int, typer.Option(help="calibration images")]
+Simulate = Annotated[int, typer.Option(help="images simulated on RTL (0: none)")]
+Out = Annotated[Path, typer.Option(help="output folder")]
 Json = Annotated[bool, typer.Option("--json", help="machine-readable result on stdout")]
 
 
@@ -81,40 +100,84 @@ def show_command(model: Model, weights: Weights = None, shape: ImageShape = None
 @_clear_errors
 def compile_command(
     model: Model,
-    data: Annotated[Path, typer.Option(help="folder of calibration images")],
+    data: Data,
     weights: Weights = None,
     shape: ImageShape = None,
-    mean: Annotated[str | None, typer.Option(help="mean of pixels in [0, 1], one figure a channel")] = None,
-    std: Annotated[str | None, typer.Option(help="standard deviation, likewise")] = None,
-    resize: Annotated[int | None, typer.Option(help="shorter side before the centre crop (0: none)")] = None,
-    evaluate: Annotated[Path | None, typer.Option(help="folder of images to measure on (default: --data)")] = None,
+    mean: Mean = None,
+    std: Std = None,
+    resize: Resize = None,
+    evaluate: Evaluate = None,
     target: Target = "xczu15eg",
     arch: Arch = None,
-    budget: Annotated[
-        str, typer.Option(help="mean bits per weight (4.0) or size of the weights (5.8MB, 5800kB)")
-    ] = "4",
-    latency: Annotated[str | None, typer.Option(help="bound of the modelled time of an image (0.6ms)")] = None,
-    cycles: Annotated[int | None, typer.Option(help="bound of the modelled cycles of an image")] = None,
-    min_bits: Annotated[int, typer.Option(help="smallest width of a channel (0: channels may be pruned)")] = 0,
-    rounding: Annotated[
-        Refinement, typer.Option(help="after the widths are chosen: GPTQ alone, compensated, or learned (minutes)")
-    ] = Refinement.GPTQ,
-    calibration: Annotated[int, typer.Option(help="calibration images")] = 200,
-    simulate: Annotated[int, typer.Option(help="images simulated on RTL (0: none)")] = 1,
-    out: Annotated[Path, typer.Option(help="output folder")] = Path("out"),
+    budget: BudgetText = "4",
+    latency: Latency = None,
+    cycles: Cycles = None,
+    min_bits: MinBits = 0,
+    rounding: Rounding = Refinement.GPTQ,
+    calibration: CalibrationCount = 200,
+    simulate: Simulate = 1,
+    out: Out = Path("out"),
     as_json: Json = False,
 ) -> None:
     """Quantizes MODEL, compiles it, runs it on the simulated accelerator and writes a report."""
-    device, asked = load_device(target), parse_budget(budget, latency, cycles, min_bits)
+    asked = parse_budget(budget, latency, cycles, min_bits)
     graph = load_model(model, weights, _shape(shape))
     preprocess = preprocess_for(model, graph, mean, std, resize)
-    build = named_arch(arch) if arch is not None else _best_build(graph, device)
-    images = load_images(data, preprocess, calibration)
-    measured = load_images(evaluate, preprocess) if evaluate else images
-    evaluation = Evaluation(measured.images, measured.labels, calibrated=evaluate is None)
     options = CompileOptions(budget=asked, simulated=simulate, rounding=rounding)
-    facts = compile_model(graph, images.images, evaluation, build, device, out, options)
-    typer.echo(json.dumps(facts, indent=2) if as_json else facts["report"])
+    _compile(graph, preprocess, data, calibration, evaluate, target, arch, out, options, as_json)
+
+
+@app.command("finetune")
+@_clear_errors
+def finetune_command(
+    model: Model,
+    data: Data,
+    train: Annotated[Path, typer.Option(help="folder of training images")],
+    weights: Weights = None,
+    shape: ImageShape = None,
+    mean: Mean = None,
+    std: Std = None,
+    resize: Resize = None,
+    evaluate: Evaluate = None,
+    target: Target = "xczu15eg",
+    arch: Arch = None,
+    budget: BudgetText = "3",
+    latency: Latency = None,
+    cycles: Cycles = None,
+    min_bits: MinBits = 0,
+    epochs: Annotated[float, typer.Option(help="passes over the training images")] = 3.0,
+    batch: Annotated[int, typer.Option(help="images of a step")] = 128,
+    rate: Annotated[float, typer.Option(help="learning rate of the weights, in levels a step")] = 0.01,
+    label_weight: Annotated[float, typer.Option(help="share of the labels in the loss; the rest follows MODEL")] = 0.0,
+    shift: Annotated[int, typer.Option(help="training images are mirrored and moved by so many pixels (0: not)")] = 4,
+    resolve: Annotated[int, typer.Option(help="how often the widths are solved again on the way")] = 0,
+    mixed: Annotated[bool, typer.Option(help="convolutions of the training in bfloat16")] = False,
+    device: Annotated[str, typer.Option(help="cpu or cuda; several processes under torchrun")] = "cpu",
+    seed: Annotated[int, typer.Option(help="of the training")] = 0,
+    rounding: Rounding = Refinement.COMPENSATED,
+    calibration: CalibrationCount = 200,
+    simulate: Simulate = 1,
+    out: Out = Path("out"),
+    as_json: Json = False,
+) -> None:
+    """As `compile`, with the integer network trained on images before it is compiled; run again, it continues."""
+    asked = parse_budget(budget, latency, cycles, min_bits)
+    graph = load_model(model, weights, _shape(shape))
+    preprocess = preprocess_for(model, graph, mean, std, resize)
+    pictures = load_images(train, preprocess)
+    settings = FinetuneOptions(
+        steps=steps_of(epochs, len(pictures.images), batch),
+        batch=batch,
+        latent_rate=rate,
+        label_weight=label_weight,
+        augment=Augment(shift) if shift else None,
+        mixed=mixed,
+        device=device,
+        seed=seed,
+    )
+    training = Training(pictures.images, pictures.labels, settings, resolve)
+    options = CompileOptions(budget=asked, simulated=simulate, rounding=rounding, training=training)
+    _compile(graph, preprocess, data, calibration, evaluate, target, arch, out, options, as_json)
 
 
 @app.command("explore")
@@ -151,6 +214,29 @@ def explore_command(
 def disassemble_command(program: Annotated[Path, typer.Argument(help="program file")]) -> None:
     """Prints the commands of a program file."""
     typer.echo(disassemble(load(program)))
+
+
+def _compile(
+    graph: Graph,
+    preprocess: Preprocess,
+    data: Path,
+    calibration: int,
+    evaluate: Path | None,
+    target: str,
+    arch: str | None,
+    out: Path,
+    options: CompileOptions,
+    as_json: bool,
+) -> None:
+    """The journey, and its facts or the path of its report on stdout."""
+    device = load_device(target)
+    build = named_arch(arch) if arch is not None else _best_build(graph, device)
+    images = load_images(data, preprocess, calibration)
+    measured = load_images(evaluate, preprocess) if evaluate else images
+    evaluation = Evaluation(measured.images, measured.labels, calibrated=evaluate is None)
+    facts = compile_model(graph, images.images, evaluation, build, device, out, options)
+    if leads():
+        typer.echo(json.dumps(facts, indent=2) if as_json else facts["report"])
 
 
 def _best_build(graph: Graph, device: Device) -> ArchConfig:

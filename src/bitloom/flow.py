@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -24,7 +25,9 @@ from bitloom.program.container import Program, save
 from bitloom.program.lower import lower
 from bitloom.program.ordering import choose_order, reorder
 from bitloom.program.plan import plan
+from bitloom.quantize.finetune import print_progress
 from bitloom.quantize.observe import Calibration, calibrate
+from bitloom.quantize.parallel import leads
 from bitloom.quantize.qgraph import QuantGraph
 from bitloom.quantize.quantize import quantize
 from bitloom.quantize.refine import Candidate, Refinement, best, refine
@@ -33,6 +36,7 @@ from bitloom.quantize.statistics import round_network
 from bitloom.report.facts import basic_facts, layer_facts, model_facts
 from bitloom.report.page import write_report
 from bitloom.report.samples import sample_rows
+from bitloom.retrain import Retrained, Training, retrain
 from bitloom.simulate.verify import verify_images
 from bitloom.target.arch import ArchConfig
 from bitloom.target.device import Device
@@ -43,7 +47,7 @@ class CompileOptions:
     """budget: limits of the allocation (a number is mean bits). simulated: images run on RTL (0: none).
 
     batch: images evaluated together. structural: simulate the bit-true build instead of the fast one. rounding: how far
-    rounding goes once the widths are known.
+    rounding goes once the widths are known. training: fine-tuning after that.
     """
 
     budget: Budget | float = 4.0
@@ -51,6 +55,7 @@ class CompileOptions:
     batch: int = 16
     structural: bool = False
     rounding: Refinement = Refinement.GPTQ
+    training: Training | None = None
 
 
 def compile_model(
@@ -64,7 +69,9 @@ def compile_model(
 ) -> dict[str, Any]:
     """Runs every step (or resumes it from `out/steps`) and returns the report's facts.
 
-    Writes out/program.bitloom, out/report.html and out/report.json. Raises a BitloomError that names what is wrong.
+    Writes out/program.bitloom, out/report.html and out/report.json. Under `torchrun` every process does the same up to
+    the end of training; then only the first goes on, and the others return an empty record. Raises a BitloomError that
+    names what is wrong.
     """
     opts = CompileOptions() if options is None else options
     budget = opts.budget if isinstance(opts.budget, Budget) else Budget(mean_bits=opts.budget)
@@ -79,20 +86,18 @@ def compile_model(
     held_out = calibration[split:] if split < len(calibration) else calibration
     costs: dict[str, LayerCosts] = journal.step("sensitivity", key, lambda: layer_costs(cal, rounded, held_out))
     key += f" budget {budget}"
-    allowed = {name: layer.at_least(budget.least, WIDTHS) for name, layer in costs.items()}
     cycle_limit = budget.cycle_limit(device.clock_mhz)
     model_of = NetworkCycles(graph, arch, device)
     if cycle_limit is not None:
         key += f" {cycle_limit} cycles {arch} {device}"
-    solution: HbpSolution | LatencySolution = journal.step(
-        "allocate",
-        key,
-        lambda: (
-            allocate(allowed, WIDTHS, limit)
-            if cycle_limit is None
-            else LatencyAllocator(allowed, WIDTHS, model_of).allocate(limit, cycle_limit)
-        ),
-    )
+
+    def solve(found: Mapping[str, LayerCosts]) -> HbpSolution | LatencySolution:
+        allowed = {name: layer.at_least(budget.least, WIDTHS) for name, layer in found.items()}
+        if cycle_limit is None:
+            return allocate(allowed, WIDTHS, limit)
+        return LatencyAllocator(allowed, WIDTHS, model_of).allocate(limit, cycle_limit)
+
+    solution: HbpSolution | LatencySolution = journal.step("allocate", key, lambda: solve(costs))
     qgraph: QuantGraph = journal.step(
         "quantize", key, lambda: quantize(graph, solution.allocation, cal, rounded=rounded)
     )
@@ -105,6 +110,13 @@ def compile_model(
             lambda: refine(graph, cal.lowered, qgraph, calibration[:split], held_out, opts.rounding),
         )
         qgraph = best(stages).qgraph
+    trained: Retrained[HbpSolution | LatencySolution] | None = None
+    if opts.training is not None:
+        key += f" {opts.training.key()}"
+        trained = retrain(graph, cal, qgraph, solution, solve, held_out, opts.training, journal, key, print_progress)
+        qgraph, solution = trained.qgraph, trained.solution
+        if not leads():
+            return {}
     key += f" {arch}"
     ordered = reorder(qgraph, choose_order(qgraph, arch))
     planned = plan(ordered, arch)
@@ -123,8 +135,11 @@ def compile_model(
     facts = basic_facts(graph.name, arch, device, solution, journal.records)
     facts |= {"accuracy": accuracy, "image_edge": int(max(evaluation.images.shape[2:]))}
     facts["rounding"] = {c.stage.value: c.divergence for c in stages}  # KL to float on held-out images, by stage
+    if trained is not None:
+        facts["training"] = {"losses": trained.losses, "widths_changed": trained.changed}
     facts |= model_facts(model, arch, device) | layer_facts(model, run)
     if cycle_limit is not None:
+        allowed = {name: layer.at_least(budget.least, WIDTHS) for name, layer in costs.items()}
         free = allocate(allowed, WIDTHS, limit).allocation
         facts["latency"] = {"limit": cycle_limit, "model_cycles_without_limit": model_of.run(free.bits).cycles}
     if run:

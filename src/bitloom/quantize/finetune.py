@@ -79,19 +79,21 @@ def finetune(
     options: FinetuneOptions | None = None,
     checkpoint: Path | None = None,
     report: Callable[[int, float], None] | None = None,
+    teacher: Lowered | None = None,
 ) -> FinetuneResult:
     """Trains `start`, the integer network of `graph`, on normalised images float (N, C, H, W).
 
     checkpoint: file to continue from when it exists and to write every `every` steps; it must belong to the same
-    options, network and images. report: called with step and loss at those times. Raises DataError (images, labels, a
-    foreign checkpoint) and TrainingError when the loss stops being a finite number.
+    options, network and images. report: called with step and loss at those times. teacher: the float network to follow,
+    by default `lowered`. Raises DataError (images, labels, a foreign checkpoint) and TrainingError when the loss stops
+    being a finite number.
     """
     opts = options or FinetuneOptions()
     _check(graph, images, labels, opts)
     with process_group(opts.device) as group:
         device = torch.device(group.device)
         student = TrainableNetwork(lowered, start, opts.mixed).to(device)
-        teacher = FloatNetwork(lowered, opts.mixed).to(device)
+        guide = FloatNetwork(lowered if teacher is None else teacher, opts.mixed).to(device)
         optimizer = _optimizer(student, opts)
         identity = f"{opts} {tuple(images.shape)} {float(images.double().sum())!r} {_identity(start)}"
         losses: list[float] = []
@@ -101,7 +103,7 @@ def finetune(
         model = group.wrap(student)
         sum_, count = 0.0, 0
         for step in range(first, opts.steps):
-            sum_, count = sum_ + _step(model, teacher, optimizer, images, labels, step, opts, group), count + 1
+            sum_, count = sum_ + _step(model, guide, optimizer, images, labels, step, opts, group), count + 1
             if (step + 1) % opts.every == 0 or step + 1 == opts.steps:
                 losses.append(group.mean(sum_ / count))
                 sum_, count = 0.0, 0
@@ -111,6 +113,16 @@ def finetune(
                     save_checkpoint(checkpoint, identity, step + 1, losses, student, optimizer)
         student.to("cpu")
         return FinetuneResult(student.harden(), _real_graph(graph, student), tuple(losses))
+
+
+def steps_of(epochs: float, images: int, batch: int) -> int:
+    """Steps of so many passes over the images. DataError: fewer than one step, or fewer images than a batch."""
+    if batch < 1 or images < batch:
+        raise DataError(f"{images} images for batches of {batch}; give more images or a smaller batch")
+    steps = round(epochs * images / batch)
+    if steps < 1:
+        raise DataError(f"{epochs:g} epochs of {images} images in batches of {batch} are no step; give more epochs")
+    return steps
 
 
 def print_progress(step: int, loss: float) -> None:

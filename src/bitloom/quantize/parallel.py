@@ -53,3 +53,8 @@ def process_group(device: str) -> Iterator[Group]:
     finally:
         if joined:
             dist.destroy_process_group()
+
+
+def leads() -> bool:
+    """This process is the first of its `torchrun`, or alone: the one that writes results."""
+    return os.environ.get("RANK", "0") == "0"
