@@ -15,6 +15,7 @@ import json
 import os
 import time
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -105,7 +106,7 @@ def run(
         found = cached(
             args.out / "rows",
             identity(row, prepared, bits),
-            lambda row=row, bits=bits: measure(prepared, bits, row.rounding, images.images, labels, target),
+            partial(measure, prepared, bits, row.rounding, images.images, labels, target),
         )
         if row.allocation == "hbp" and row.rounding == "gptq":
             hbp[row.budget] = found

@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import json
 import sys
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -68,7 +69,7 @@ def main() -> int:
         stages = journal.step(
             "refine",
             f"{key} {bits} {args.until}",
-            lambda start=start: refine(graph, calibration.lowered, start, fit, held, args.until),
+            partial(refine, graph, calibration.lowered, start, fit, held, args.until),
         )
         for stage in stages:
             row = {"mean_bits": allocation.mean_bits, "rounding": stage.stage.value, "held_out_kl": stage.divergence}

@@ -102,7 +102,7 @@ def _layers(names: tuple[str, ...], run: RunResult, model: Performance, dense: s
 
 
 def _efficiency(rows: list[dict[str, Any]], arch: ArchConfig) -> float:
-    return sum(r["macs"] for r in rows) / (4 * arch.array_dsps * sum(r["cycles"] for r in rows))
+    return float(sum(r["macs"] for r in rows) / (4 * arch.array_dsps * sum(r["cycles"] for r in rows)))
 
 
 def under_stalls(prepared: Prepared, name: str, arch: ArchConfig, data: Path, seeds: int) -> dict[str, Any]:

@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -77,7 +78,7 @@ def latencies(name: str, threads: int) -> list[Latency]:
             options = ort.SessionOptions()
             options.intra_op_num_threads = threads
             session = ort.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
-            found.append(_measure("ONNX Runtime", precision, threads, lambda s=session: s.run(None, {"image": image})))
+            found.append(_measure("ONNX Runtime", precision, threads, partial(session.run, None, {"image": image})))
             if (run := _openvino(path, threads, image)) is not None:
                 found.append(_measure("OpenVINO", precision, threads, run))
         torch.set_num_threads(threads)

@@ -1,7 +1,8 @@
 """The four integer networks that `bench_speed.py` runs, each made once and kept in the output folder until removed.
 
-ResNet-18 and ResNet-50 come with real weights: their widths are Hierarchical Bit Programming on calibration images.
-ResNet-34 and VGG-16 have He-initialised weights of the right shape, and widths drawn from what HBP gave ResNet-18.
+ResNet-18 and ResNet-50 come with real weights: their widths are Hierarchical Bit Programming on calibration images,
+under a bound of the modelled cycles. ResNet-34 and VGG-16 have He-initialised weights of the right shape, and widths
+drawn from what HBP gave ResNet-18, those of one digit pass.
 """
 
 from __future__ import annotations
@@ -16,10 +17,11 @@ import numpy.typing as npt
 from torch import Tensor
 
 from bitloom import zoo
-from bitloom.allocate.allocation import BitAllocation
-from bitloom.allocate.hbp import allocate
+from bitloom.allocate.allocation import WIDTHS, BitAllocation
+from bitloom.allocate.latency import WIDE, LatencyAllocator
 from bitloom.allocate.sensitivity import layer_costs
 from bitloom.data.images import Preprocess, load_images
+from bitloom.explore.pricing import NetworkCycles
 from bitloom.frontends.load import load_model
 from bitloom.graph.execute import execute
 from bitloom.graph.ir import Conv, Graph, Linear
@@ -29,12 +31,14 @@ from bitloom.quantize.quantize import QuantizeOptions, quantize
 from bitloom.quantize.rounding import RoundedLayer, round_layer
 from bitloom.quantize.statistics import round_network
 from bitloom.reference.fast import quantize_input, run_fast
+from bitloom.target.arch import named_arch
+from bitloom.target.device import load_device
 
 WEIGHTS = {"resnet18": "resnet18_hybrid.npz", "resnet50": "resnet50_pqf.npz"}
 NETWORKS = ("resnet18", "resnet34", "resnet50", "vgg16")
 BUDGET = 4.0  #: mean bits per weight
-#: One digit pass each: a channel of 6 bits or more would cost its whole vector a second pass.
-WIDTHS = (0, 2, 3, 4, 5)
+#: Bound of the modelled cycles of one image on the build `full`.
+CYCLES = {"resnet18": 180_000, "resnet50": 415_000}
 FC_BITS = 3  #: of VGG-16's fully connected layers: 103 M weights that DDR has to deliver
 CALIBRATION = 150  #: images; a third of them is held out for the sensitivities
 SEED = 20261124
@@ -73,6 +77,8 @@ def accuracy(name: str, data: Path, folder: Path, count: int) -> dict[str, float
         raise ValueError(f"{name}: random weights have no accuracy; networks with weights: {', '.join(WEIGHTS)}")
     info = zoo.info(name)
     images = load_images(data / "val", Preprocess(info.image_shape, info.mean, info.std), count)
+    if images.labels is None:
+        raise ValueError(f"{data / 'val'}: no labels.txt")
     graph, qgraph = load_model(name, str(data / "weights" / WEIGHTS[name])), prepare(name, data, folder).qgraph
     hits = np.zeros(2, np.int64)
     for at in range(0, len(images.images), 8):
@@ -96,12 +102,13 @@ def _with_hbp(name: str, data: Path) -> Prepared:
     images = images_of(name, data, CALIBRATION)
     split = 2 * CALIBRATION // 3
     calibration = calibrate(graph, images[:split])
-    rounded = round_network(calibration, widths=WIDTHS)
-    costs = layer_costs(graph, calibration.lowered, rounded, images[split:])
+    rounded = round_network(calibration)
+    costs = layer_costs(calibration, rounded, images[split:])
     weights = sum(c.weights * len(c.cost) for c in costs.values())
-    solution = allocate(costs, WIDTHS, int(BUDGET * weights))
+    model = NetworkCycles(graph, named_arch("full"), load_device("xczu15eg"))
+    solution = LatencyAllocator(costs, WIDTHS, model).allocate(int(BUDGET * weights), CYCLES[name])
     qgraph = quantize(graph, solution.allocation, calibration, rounded=rounded)
-    return Prepared(qgraph, solution.allocation, "HBP on real weights")
+    return Prepared(qgraph, solution.allocation, f"HBP on real weights, at most {CYCLES[name]} modelled cycles")
 
 
 def _same_mix(name: str, data: Path, model: Prepared) -> Prepared:
@@ -129,11 +136,11 @@ def _nearest(weight: npt.NDArray[np.float32], bits: Int8Array) -> RoundedLayer:
 
 
 def _draw(graph: Graph, model: BitAllocation) -> BitAllocation:
-    """Widths drawn channel by channel, as often as the model's weights have them; then one bit less here and there
-    until the mean is at most BUDGET. VGG-16's fully connected layers have FC_BITS everywhere."""
+    """Widths below 6 drawn channel by channel, as often as the model's weights have them; then one bit more or less
+    here and there until the mean is BUDGET. VGG-16's fully connected layers have FC_BITS everywhere."""
     rng = np.random.default_rng(SEED)
-    histogram = model.histogram
-    values, share = np.array(list(histogram)), np.array(list(histogram.values()), dtype=np.float64)
+    narrow = {b: n for b, n in model.histogram.items() if b < WIDE}
+    values, share = np.array(list(narrow)), np.array(list(narrow.values()), dtype=np.float64)
     layers = {n.name: n.op for n in graph.nodes if isinstance(n.op, Conv | Linear)}
     inputs = {name: int(np.prod(op.weight.shape[1:])) for name, op in layers.items()}
     dense = {name for name, op in layers.items() if isinstance(op, Linear)} if len(layers) == 16 else set[str]()
@@ -143,16 +150,18 @@ def _draw(graph: Graph, model: BitAllocation) -> BitAllocation:
         drawn = rng.choice(values, channels, p=share / share.sum())
         bits[name] = np.full(channels, FC_BITS, np.int8) if name in dense else drawn.astype(np.int8)
     free = [(name, c) for name in layers if name not in dense for c in range(layers[name].weight.shape[0])]
-    _shave(bits, inputs, (free[i] for i in rng.permutation(len(free))))
+    _level(bits, inputs, (free[i] for i in rng.permutation(len(free))))
     return BitAllocation(bits, inputs)
 
 
-def _shave(bits: dict[str, Int8Array], inputs: dict[str, int], order: Iterable[tuple[str, int]]) -> None:
+def _level(bits: dict[str, Int8Array], inputs: dict[str, int], order: Iterable[tuple[str, int]]) -> None:
+    """One bit more or less here and there, in widths of 2 to 5, until the mean is BUDGET and not above it."""
     over = sum(int(b.sum(dtype=np.int64)) * inputs[n] for n, b in bits.items())
     over -= int(BUDGET * sum(b.size * inputs[n] for n, b in bits.items()))
+    step = 1 if over <= 0 else -1
     for name, channel in order:
-        if over <= 0:
+        if 2 <= bits[name][channel] + step < WIDE and (over > 0 or over + inputs[name] <= 0):
+            bits[name][channel] += step
+            over += step * inputs[name]
+        if step < 0 and over <= 0:
             return
-        if bits[name][channel] > 2:
-            bits[name][channel] -= 1
-            over -= inputs[name]

@@ -22,8 +22,11 @@ def write(results: Path) -> None:
     text = PAGE.read_text()
     for name, lines in (("speed", _speed(found["rows"])), ("model", _model(found["rows"])), ("notes", _notes(found))):
         pattern = re.compile(rf"(<!-- {name} -->\n).*?(<!-- end {name} -->)", re.S)
-        body = "\n".join(lines) + "\n"
-        text = pattern.sub(lambda m, body=body: m[1] + body + m[2], text)
+        found_part = pattern.search(text)
+        if found_part is None:
+            raise ValueError(f"{PAGE}: no part '{name}' between its markers")
+        body = found_part[1] + "\n".join(lines) + "\n" + found_part[2]
+        text = text[: found_part.start()] + body + text[found_part.end() :]
     PAGE.write_text(text)
 
 
