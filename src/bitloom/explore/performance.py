@@ -16,7 +16,7 @@ from bitloom.explore.layers import IntArray, Layer, Network
 from bitloom.explore.loops import BEAT_BYTES, Shape
 from bitloom.explore.residency import Stripes, plan_stripes
 from bitloom.explore.schedule import Workload, workload
-from bitloom.explore.stream import FloatArray, ddr_limits
+from bitloom.explore.stream import FloatArray, Room, ddr_limits
 from bitloom.explore.tiles import Tiling, overlap, tiling
 from bitloom.explore.timing import DEFAULT_TIMING, Timing
 from bitloom.target.arch import ArchConfig
@@ -110,11 +110,12 @@ class Trace:
 @dataclass(frozen=True, eq=False)
 class Feed:
     """Weights in W×K variants; axes of length 1 stand for all. beats, room: (Q, W|1, K|1, V) cycles on DDR and ring
-    bound of each vector for Q equal shares of the lanes (a port is one or several).  fits: (W,).  ports: (W,) weight
-    ports.  rate: (W,) bytes per cycle that they can draw."""
+    bound of each vector for Q equal shares of the lanes (a port is one or several); after: the same with an axis J, see
+    `Room`.  fits: (W,).  ports: (W,) weight ports.  rate: (W,) bytes per cycle that they can draw."""
 
     beats: FloatArray
     room: FloatArray
+    after: FloatArray
     fits: FloatArray
     ports: FloatArray
     rate: FloatArray
@@ -127,16 +128,25 @@ def ring_feed(load: Workload, rings: Sequence[tuple[int, int]], device: Device, 
     limits = [ddr_limits(device, ports, timing.ddr_efficiency) for _, ports in rings]
     by_ports = {p: load.stream.beat_cycles(p, *limit) for (_, p), limit in zip(rings, limits, strict=True)}
     rooms = {ring: load.stream.room(*ring) for ring in set(rings)}
-    nothing = np.zeros((1, load.command_of.size))
+    nothing = Room(np.zeros((1, load.command_of.size)), np.zeros((1, load.command_of.size, 0)))
 
     def spread(part: FloatArray) -> FloatArray:
         return np.repeat(part, shares // len(part), axis=0)
 
+    found = [rooms[ring] or nothing for ring in rings]
     beats = np.stack([spread(by_ports[p]) for _, p in rings], axis=1)
-    room = np.stack([spread(nothing if (found := rooms[ring]) is None else found) for ring in rings], axis=1)
+    room = np.stack([spread(r.position) for r in found], axis=1)
+    after = stack_after([spread(r.after) for r in found])
     fits = np.array([rooms[ring] is not None for ring in rings])
     ports, rate = np.array([float(p) for _, p in rings]), np.array([r for r, _ in limits])
-    return Feed(beats[:, :, None, :], room[:, :, None, :], fits, ports, rate, limits[0][1])
+    return Feed(beats[:, :, None, :], room[:, :, None, :], after[:, :, None, :], fits, ports, rate, limits[0][1])
+
+
+def stack_after(parts: Sequence[FloatArray]) -> FloatArray:
+    """(Q, len(parts), V, J) from arrays of (Q, V, J) with J of their own."""
+    most = max(p.shape[2] for p in parts)
+    filled = [np.pad(p, ((0, 0), (0, 0), (0, most - p.shape[2])), constant_values=-1.0) for p in parts]
+    return np.stack(filled, axis=1)
 
 
 def simulate(
@@ -149,6 +159,14 @@ def simulate(
 ) -> Trace:
     """Runs the fluid model for W = len(rings) pairs (ring_words, ports) times the K variants of `tiles`."""
     return run_fluid(load, tiles, ring_feed(load, rings, device, timing), device, timing, trace)
+
+
+def _free_at(released: FloatArray, at: FloatArray, index: tuple[IntArray, ...], vectors: int) -> FloatArray:
+    """When the ring is released up to stream positions `at`, in vectors; linear from begin to end of a release."""
+    u = np.clip(at.astype(np.int64), 0, vectors - 1)
+    where = (u[:, :, 0], *index) if len(index) == 1 else (u, *index)
+    begin, end = released[0][where], released[1][where]
+    return np.asarray(begin + (at - u) * (end - begin))
 
 
 def run_fluid(load: Workload, tiles: Tiling, feed: Feed, device: Device, timing: Timing, trace: bool = False) -> Trace:
@@ -165,9 +183,13 @@ def run_fluid(load: Workload, tiles: Tiling, feed: Feed, device: Device, timing:
     which, column = np.arange(nw)[:, None], np.arange(nk)[None, :]
     shared = feed.room.shape[2] == 1  # one ring bound for all K variants
     has_words = load.stream.lane_words[:, 0] > 0
+    crossings = (feed.after >= 0).sum(axis=4).max(axis=(0, 1, 2))  # they stand in front
     begin = timing.begin + latency + feed.ports * timing.fetch
     array = np.repeat(begin[:, None], nk, axis=1)
     arrive = np.repeat((array + latency)[None], len(feed.beats), axis=0)  # the ports start with their commands
+    served = arrive  # what DDR has sent: a port holds `buffer` of it while its rings are full
+    per_beat = BEAT_BYTES / np.minimum(feed.port_bytes, feed.rate / feed.ports)[:, None]
+    buffer = timing.port_beats * per_beat
     released = np.zeros((2, nv, nw, nk))  # begin and end of each vector's release
     drained, before = array, array  # end of the drain of the last tile so far, and of the one before it
     load_end = load_first = np.zeros((nw, nk))
@@ -193,13 +215,21 @@ def run_fluid(load: Workload, tiles: Tiling, feed: Feed, device: Device, timing:
         fed = smooth
         if has_words[v]:
             at = feed.room[..., v]
-            u = np.clip(at.astype(np.int64), 0, nv - 1)
-            index = (u[:, :, 0], which[:, 0]) if shared else (u, which, column)
-            start_of, end_of = released[0][index], released[1][index]
-            free = start_of + (at - u) * (end_of - start_of)
+            index = (which[:, 0],) if shared else (which, column)
+            free = _free_at(released, at, index, nv)
             speed = np.where(arrive < load_end, slower, 1.0)
+            beats = feed.beats[..., v] * speed
             came = arrive
-            arrive = np.maximum(arrive + feed.beats[..., v] * speed, np.where(at > 0, free, 0.0))
+            arrive = np.where(at > 0, free, 0.0)
+            served = np.maximum(served + beats, arrive - buffer)
+            # Inside the vector: room that comes with the release of an earlier vector, and DDR for what follows it.
+            for j in range(crossings[v]):
+                share = feed.after[..., v, j]
+                first = np.ceil(feed.room[..., v - 1]) + j if v else np.full_like(at, float(j))
+                begun = _free_at(released, first, index, nv)
+                arrive = np.where(share >= 0, np.maximum(arrive, begun + beats * share / per_beat), arrive)
+                served = np.where(share >= 0, np.maximum(served, begun + beats * share - buffer), served)
+            arrive = np.maximum(arrive, served)
             step = n.groups if n.steps == 1 else head / n.steps
             here = (came + (arrive - came) * load.stream.start_share[v]).max(axis=0)
             fed = np.maximum(smooth, np.ceil(np.maximum(here + work, arrive.max(axis=0) + step + (work - head))))

@@ -14,7 +14,7 @@ import numpy as np
 
 from bitloom.allocate.latency import CyclePrices
 from bitloom.explore.layers import IntArray
-from bitloom.explore.performance import Feed, Performance, ring_feed, run_fluid
+from bitloom.explore.performance import Feed, Performance, ring_feed, run_fluid, stack_after
 from bitloom.explore.planned import planned_performance, planned_workload
 from bitloom.explore.schedule import Workload
 from bitloom.explore.stream import Stream, ddr_limits
@@ -94,6 +94,7 @@ class NetworkCycles:
         feed = ring_feed(load, [ring], self.device, self.timing)
         beats = np.repeat(feed.beats, 1 + 2 * count, axis=2)
         room = np.repeat(feed.room, 1 + 2 * count, axis=2)
+        after = [feed.after[:, 0, 0]] * (1 + 2 * count)
         for k, vectors in enumerate(owner):
             words = load.stream.lane_words.astype(np.float64)
             steps = np.array([load.nests[c].steps for c in load.command_of[vectors]], np.float64)
@@ -102,14 +103,15 @@ class NetworkCycles:
             stream = Stream(load.stream.channels, words, load.stream.start_share)
             beats[:, 0, 1 + k] = stream.beat_cycles(arch.weight_ports, *limits)
             found = stream.room(arch.ring_words, arch.weight_ports)
-            room[:, 0, 1 + k] = feed.room[:, 0, 0] if found is None else found
+            if found is not None:
+                room[:, 0, 1 + k], after[1 + k] = found.position, found.after
         table = tiling(load, np.array([arch.acc_groups]), np.array([arch.drain_channels]), self.timing)
         table = table.rows(np.zeros(1 + 2 * count, np.int64))
         for k, vectors in enumerate(owner):
             changed = self._second_pass(load, vectors)
             for f in fields(Tiling):
                 getattr(table, f.name)[1 + count + k, vectors] = getattr(changed, f.name)[0, vectors]
-        return table, replace(feed, beats=beats, room=room)
+        return table, replace(feed, beats=beats, room=room, after=stack_after(after)[:, None])
 
     def _second_pass(self, load: Workload, vectors: IntArray) -> Tiling:
         """Tiles with a second pass in the first vector of a layer that has one (or without it, where all have two)."""

@@ -22,6 +22,18 @@ def tag_overhead(lanes_per_port: int) -> float:
 
 
 @dataclass(frozen=True, eq=False)
+class Room:
+    """Stream positions, in vectors, that must have been released before a port's words fit into its rings.
+
+    position: (ports, V) for the whole of vector v; 0: none.  after: (ports, V, J) share of vector v's words that come
+    once its first lane needs the release of vector ceil(position of v - 1) + j; negative: none needs it.
+    """
+
+    position: FloatArray
+    after: FloatArray
+
+
+@dataclass(frozen=True, eq=False)
 class Stream:
     """Weights of all vectors in program order. lane_words: (V, M), fractions where a price is asked; start_share:
     header and first step of a vector."""
@@ -45,9 +57,8 @@ class Stream:
         tags = np.ceil(beats * (tag_overhead(self.lane_words.shape[1] // ports) - 1.0))
         return int((beats + tags).sum()) * BEAT_BYTES
 
-    def room(self, ring_words: int, ports: int) -> FloatArray | None:
-        """(ports, V) stream position (in vectors) that must have been released before a port's part of the whole
-        vector v fits; <= 0: none.
+    def room(self, ring_words: int, ports: int) -> Room | None:
+        """What the ports wait for in a ring of `ring_words` a lane.
 
         None when a vector does not fit the ring at all: its words and two beats (docs/spec/streams.md).
         """
@@ -57,16 +68,27 @@ class Stream:
         v, m = self.lane_words.shape
         total = np.zeros((v + 1, m), self.lane_words.dtype)
         np.cumsum(self.lane_words, axis=0, out=total[1:])
-        target = total[1:] - usable
+        target = total - usable
         position = np.zeros((ports, v))
         vectors = np.arange(v + 1, dtype=np.float64)
         for lane in range(m):
             if target[-1, lane] <= 0:
                 continue
-            at = np.interp(target[:, lane], total[:, lane], vectors, left=0.0)
+            at = np.interp(target[1:, lane], total[:, lane], vectors, left=0.0)
             mine = position[lane * ports // m]
             np.maximum(mine, at, out=mine)
-        return position
+        since = np.concatenate([np.zeros((ports, 1)), position[:, :-1]], axis=1)
+        first = np.ceil(since).astype(np.int64)
+        after = np.full((ports, v, max(0, int((np.ceil(position) - first).max(initial=0)))), -1.0)
+        for j in range(after.shape[2]):
+            for port in range(ports):
+                inside = np.flatnonzero(first[port] + j < position[port])
+                lanes = slice(port * m // ports, (port + 1) * m // ports)
+                words = self.lane_words[inside, lanes]
+                left = total[1:][inside, lanes] - usable - total[first[port, inside] + j, lanes]
+                share = np.divide(left, words, out=np.full(left.shape, -1.0), where=(words > 0) & (left <= words))
+                after[port, inside, j] = share.max(axis=1)
+        return Room(position, after)
 
 
 def ddr_limits(device: Device, ports: int, efficiency: float) -> tuple[float, float]:

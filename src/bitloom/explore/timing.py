@@ -20,7 +20,7 @@ class Timing:
     begin: from the start register to the first request (bl_sequencer).  stop: END and the last response's way.
     ddr_efficiency: delivered share of the peak (refresh, turnarounds).  ddr_latency_ns: first beat of a read;
     ddr_write_latency_ns: response of a write.  dma_start: LOAD or STORE command to its first request; dma_stop: last
-    word of LOAD to the step that waits for it.
+    word of LOAD to the step that waits for it.  port_beats: of 16 bytes, that a weight port holds (bl_axi_reader).
     """
 
     launch: int = 6
@@ -37,6 +37,7 @@ class Timing:
     ddr_write_latency_ns: float = 100.0
     dma_start: int = 8
     dma_stop: int = 20
+    port_beats: int = 128
 
     def start(self, pixels: int) -> int:
         """Control cycles in front of a CONV or POOL command."""
