@@ -85,11 +85,12 @@ def train(
         raise DataError(f"{len(pixels)} images for batches of {recipe.batch}; give more images or a smaller batch")
     sides = recipe.sides(len(pixels))
     with process_group(device) as group:
-        module.to(group.device, memory_format=torch.channels_last).train()
+        module.to(group.device, memory_format=torch.channels_last).train()  # type: ignore[call-overload]
         round_pools_up(module)
         optimizer = _optimizer(module, recipe)
         identity = f"{recipe} {pixels.shape} {int(pixels.sum())} {int(labels.sum())}"
-        first, losses = 0, []
+        first: int = 0
+        losses: list[float] = []
         if checkpoint is not None and checkpoint.exists():
             first, losses = load_checkpoint(checkpoint, identity, module, optimizer)
         model = group.wrap(module)
@@ -172,7 +173,7 @@ def _step(
     if not math.isfinite(value):
         raise TrainingError(f"step {step}: the loss is {value}; lower the highest learning rate ({recipe.peak:g})")
     optimizer.zero_grad()
-    loss.backward()
+    loss.backward()  # type: ignore[no-untyped-call]
     optimizer.step()
     return value
 
@@ -196,7 +197,7 @@ def _measure_norms(module: nn.Module, pixels: np.ndarray, recipe: Recipe, device
 def top1(module: nn.Module, pixels: np.ndarray, labels: np.ndarray) -> float:
     """Per cent, in float32."""
     hits = 0
-    module.to(memory_format=torch.channels_last)
+    module.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     with torch.no_grad():
         for at in range(0, len(pixels), 250):
             hits += int((module(normalise(pixels[at : at + 250])).argmax(1).numpy() == labels[at : at + 250]).sum())
@@ -228,8 +229,8 @@ def main() -> int:
 def _quiet_branches(module: nn.Module) -> None:
     """Residual blocks begin as the identity (Goyal et al., 2017): the scale of their last BatchNorm is 0."""
     for block in module.modules():
-        if hasattr(block, "bn2"):
-            nn.init.zeros_(block.bn2.weight)
+        if isinstance(norm := getattr(block, "bn2", None), nn.BatchNorm2d):
+            nn.init.zeros_(norm.weight)
 
 
 def _print(network: str) -> Callable[[int, int, float, float], None]:

@@ -125,7 +125,7 @@ class Feed:
 def ring_feed(load: Workload, rings: Sequence[tuple[int, int]], device: Device, timing: Timing) -> Feed:
     """The stream of `load` for W pairs (ring_words, ports)."""
     shares = max(ports for _, ports in rings)
-    limits = [ddr_limits(device, ports, timing.ddr_efficiency) for _, ports in rings]
+    limits = [ddr_limits(device, ports, timing) for _, ports in rings]
     by_ports = {p: load.stream.beat_cycles(p, *limit) for (_, p), limit in zip(rings, limits, strict=True)}
     rooms = {ring: load.stream.room(*ring) for ring in set(rings)}
     nothing = Room(np.zeros((1, load.command_of.size)), np.zeros((1, load.command_of.size, 0)))
@@ -190,6 +190,9 @@ def run_fluid(load: Workload, tiles: Tiling, feed: Feed, device: Device, timing:
     served = arrive  # what DDR has sent: a port holds `buffer` of it while its rings are full
     per_beat = BEAT_BYTES / np.minimum(feed.port_bytes, feed.rate / feed.ports)[:, None]
     buffer = timing.port_beats * per_beat
+    left = np.cumsum(feed.beats[..., ::-1], axis=-1)[..., ::-1]
+    others = np.maximum(1.0, feed.ports - 1.0)
+    alone = (BEAT_BYTES / np.minimum(feed.port_bytes, feed.rate / others))[:, None] / per_beat
     released = np.zeros((2, nv, nw, nk))  # begin and end of each vector's release
     drained, before = array, array  # end of the drain of the last tile so far, and of the one before it
     load_end = load_first = np.zeros((nw, nk))
@@ -221,7 +224,9 @@ def run_fluid(load: Workload, tiles: Tiling, feed: Feed, device: Device, timing:
             beats = feed.beats[..., v] * speed
             came = arrive
             arrive = np.where(at > 0, free, 0.0)
-            served = np.maximum(served + beats, arrive - buffer)
+            sent = served + beats
+            spare = sent - np.maximum(served, (served + left[..., v]).min(axis=0))  # after the end of the first port
+            served = np.maximum(sent - np.maximum(spare, 0.0) * (1.0 - alone), arrive - buffer)
             # Inside the vector: room that comes with the release of an earlier vector, and DDR for what follows it.
             for j in range(crossings[v]):
                 share = feed.after[..., v, j]

@@ -90,7 +90,7 @@ class NetworkCycles:
         """Variant 0: as it is; then every layer with more weight; then every layer with one pass more (or less)."""
         arch, count = self.arch, len(owner)
         ring = (arch.ring_words, arch.weight_ports)
-        limits = ddr_limits(self.device, arch.weight_ports, self.timing.ddr_efficiency)
+        limits = ddr_limits(self.device, arch.weight_ports, self.timing)
         feed = ring_feed(load, [ring], self.device, self.timing)
         beats = np.repeat(feed.beats, 1 + 2 * count, axis=2)
         room = np.repeat(feed.room, 1 + 2 * count, axis=2)

@@ -37,7 +37,7 @@ class Roofline:
 
 def roofline(run: Performance, device: Device, timing: Timing = DEFAULT_TIMING) -> Roofline:
     """The roofline of all layers with multiplications."""
-    rate, _ = ddr_limits(device, run.arch.weight_ports, timing.ddr_efficiency)
+    rate, _ = ddr_limits(device, run.arch.weight_ports, timing)
     points = tuple(
         RooflinePoint(x.name, x.macs / x.ddr_bytes, x.macs / x.cycles, x.bound, x.cycles / run.cycles)
         for x in run.layers

@@ -9,6 +9,7 @@ import numpy.typing as npt
 
 from bitloom.explore.layers import IntArray
 from bitloom.explore.loops import BEAT_BYTES
+from bitloom.explore.timing import Timing
 from bitloom.target.device import Device
 
 FloatArray = npt.NDArray[np.float64]
@@ -91,7 +92,7 @@ class Stream:
         return Room(position, after)
 
 
-def ddr_limits(device: Device, ports: int, efficiency: float) -> tuple[float, float]:
+def ddr_limits(device: Device, ports: int, timing: Timing) -> tuple[float, float]:
     """Bytes per cycle of the weight ports together, and of one port."""
-    port_bytes = min(BEAT_BYTES, device.ddr_port_bits / 8)
-    return min(device.ddr_bytes_per_cycle(efficiency), ports * port_bytes), port_bytes
+    port_bytes = min(BEAT_BYTES, device.ddr_port_bits / 8) * (1.0 - timing.ddr_refresh)
+    return min(device.ddr_bytes_per_cycle(timing.ddr_efficiency), ports * port_bytes), port_bytes

@@ -18,7 +18,8 @@ class Timing:
     drain: from the last drained group to the written code, as far as the next command waits for it (bl_drain).
     pool_turn: from a pool's group to the use of its result, four of which may be under way (bl_pool_issue).
     begin: from the start register to the first request (bl_sequencer).  stop: END and the last response's way.
-    ddr_efficiency: delivered share of the peak (refresh, turnarounds).  ddr_latency_ns: first beat of a read;
+    ddr_efficiency: delivered share of the peak (refresh, turnarounds).  ddr_refresh: share of the time in which a
+    port alone gets nothing either.  ddr_latency_ns: first beat of a read;
     ddr_write_latency_ns: response of a write.  dma_start: LOAD or STORE command to its first request; dma_stop: last
     word of LOAD to the step that waits for it.  port_beats: of 16 bytes, that a weight port holds (bl_axi_reader).
     """
@@ -33,6 +34,7 @@ class Timing:
     begin: int = 13
     stop: int = 16
     ddr_efficiency: float = 0.85
+    ddr_refresh: float = 350.0 / 7800.0
     ddr_latency_ns: float = 150.0
     ddr_write_latency_ns: float = 100.0
     dma_start: int = 8
