@@ -6,10 +6,12 @@ between settings (a baseline's smallest width). Validation and test images are o
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+import journey
 import numpy as np
 import torch
 from torch import Tensor
@@ -31,19 +33,33 @@ from bitloom.quantize.observe import Calibration, calibrate
 from bitloom.quantize.rounding import RoundedLayer, round_layer
 from bitloom.quantize.statistics import round_network
 
-#: network -> weights file below the data folder, images for rounding, sensitivities and choice
-NETWORKS: dict[str, tuple[str, int, int, int]] = {
-    "resnet18": ("imagenet/weights/resnet18_hybrid.npz", 240, 160, 100),
-    "resnet20": ("cifar10/weights/resnet20-12fca82f.th", 1024, 512, 1000),
-    "resnet56": ("cifar10/weights/resnet56-4bfd9763.th", 1024, 512, 1000),
-    "resnet50": ("imagenet/weights/resnet50_pqf.npz", 240, 160, 100),
-}
-#: network -> its measuring sets, most telling first
-MEASURES = {
-    "resnet18": ("val", "val227"),
-    "resnet50": ("val",),
-    "resnet20": ("cifar10_test_lossless", "cifar10_test_jpeg"),
-    "resnet56": ("cifar10_test_lossless", "cifar10_test_jpeg"),
+
+@dataclass(frozen=True)
+class Source:
+    """weights: file below the data folder, or one that `make train-cifar` makes; images: of the calibration, imagenet,
+    lossless or jpeg. rounding, sensitivity, choice: how many of them serve what; measures: measuring sets, most telling
+    first."""
+
+    weights: str
+    images: str
+    rounding: int
+    sensitivity: int
+    choice: int
+    measures: tuple[str, ...]
+
+    def file(self, data: Path) -> Path:
+        """Where the weights are."""
+        return data / self.weights if "/" in self.weights else journey.CIFAR_WEIGHTS / self.weights
+
+
+_CIFAR = ("cifar10_test_lossless", "cifar10_test_jpeg")
+NETWORKS: dict[str, Source] = {
+    "resnet18": Source("imagenet/weights/resnet18_hybrid.npz", "imagenet", 240, 160, 100, ("val", "val227")),
+    "resnet20": Source("cifar10/weights/resnet20-12fca82f.th", "lossless", 1024, 512, 1000, _CIFAR),
+    "resnet56": Source("cifar10/weights/resnet56-4bfd9763.th", "lossless", 1024, 512, 1000, _CIFAR),
+    "vgg16_cifar": Source("vgg16_cifar.pt", "jpeg", 1024, 512, 500, ("cifar10_test_jpeg",)),
+    "resnet34_cifar": Source("resnet34_cifar.pt", "jpeg", 1024, 512, 250, ("cifar10_test_jpeg",)),
+    "resnet50": Source("imagenet/weights/resnet50_pqf.npz", "imagenet", 240, 160, 100, ("val",)),
 }
 
 
@@ -101,11 +117,13 @@ class Prepared:
 
 def prepare(network: str, data: Path, out: Path) -> Prepared:
     """Loads, calibrates, rounds and measures, each step resumed from `out` when it has finished before."""
-    file, n_round, n_measure, n_choice = NETWORKS[network]
-    graph = load_model(network, str(data / file))
+    source = NETWORKS[network]
+    n_round, n_measure, n_choice = source.rounding, source.sensitivity, source.choice
+    graph = load_model(network, str(source.file(data)))
     images = _calibration_images(network, data)
     first, second, third = torch.split(images[: n_round + n_measure + n_choice], [n_round, n_measure, n_choice])
-    journal, key = Journal(out / "steps"), f"{network} {n_round} {n_measure} {n_choice} 2"
+    weights = hashlib.sha256(source.file(data).read_bytes()).hexdigest()[:16]
+    journal, key = Journal(out / "steps"), f"{network} {weights} {n_round} {n_measure} {n_choice} 2"
     calibration: Calibration = journal.step("calibrate", key, lambda: calibrate(graph, first))
     gptq: dict[str, RoundedLayer] = journal.step("gptq", key, lambda: round_network(calibration))
     nearest: dict[str, RoundedLayer] = {
@@ -115,23 +133,27 @@ def prepare(network: str, data: Path, out: Path) -> Prepared:
     return Prepared(graph, calibration, {"gptq": gptq, "nearest": nearest}, costs, second, third, journal, key)
 
 
-def measured(network: str, name: str, data: Path) -> ImageSet:
-    """The images of a measuring set, with labels."""
+def measured(network: str, name: str, data: Path, limit: int | None = None) -> ImageSet:
+    """The images of a measuring set, with labels; limit: so many, spread evenly over the set."""
     if name == "cifar10_test_lossless":
-        return load_lossless(data / "cifar10", test=True)
+        return load_lossless(data / "cifar10", test=True, limit=limit)
     if name == "cifar10_test_jpeg":
-        return load_jpeg(data / "cifar10" / "cifar10_jpeg.tar.gz", test=True)
+        return load_jpeg(data / "cifar10" / "cifar10_jpeg.tar.gz", test=True, limit=limit)
     info = zoo.info(network)
-    return load_images(data / "imagenet" / name, Preprocess(info.image_shape, info.mean, info.std))
+    return load_images(data / "imagenet" / name, Preprocess(info.image_shape, info.mean, info.std), limit)
 
 
 def _calibration_images(network: str, data: Path) -> Tensor:
     """In an order drawn once, so that the three parts are alike."""
-    info = zoo.info(network)
-    if info.image_shape[1] == 32:
-        images = load_lossless(data / "cifar10", test=False).images
-    else:
-        images = load_images(
-            data / "imagenet" / "calibration", Preprocess(info.image_shape, info.mean, info.std, 256)
-        ).images
+    info, source = zoo.info(network), NETWORKS[network]
+    match source.images:
+        case "lossless":
+            images = load_lossless(data / "cifar10", test=False).images
+        case "jpeg":
+            needed = source.rounding + source.sensitivity + source.choice
+            images = load_jpeg(data / "cifar10" / "cifar10_jpeg.tar.gz", test=False, limit=needed).images
+        case _:
+            images = load_images(
+                data / "imagenet" / "calibration", Preprocess(info.image_shape, info.mean, info.std, 256)
+            ).images
     return images[torch.randperm(len(images), generator=torch.Generator().manual_seed(0))]

@@ -21,7 +21,9 @@ from bitloom.baselines.layers import best_per_layer
 from bitloom.baselines.ompq import ompq
 from bitloom.baselines.search import greedy, random_allocation
 from bitloom.errors import BudgetError
+from bitloom.evaluate import Evaluation, evaluate
 from bitloom.graph.execute import execute
+from bitloom.quantize.quantize import QuantizeOptions, quantize
 
 #: Order of budgets and allocations: the most telling rows first.
 BUDGETS = (2.0, 2.5, 3.0, 2.25, 4.0, 3.5, 5.0, 6.0, 8.0)
@@ -29,13 +31,17 @@ WAVES: tuple[tuple[tuple[str, str], ...], ...] = (
     (("hbp", "gptq"), ("per_layer", "gptq")),
     (("uniform", "gptq"), ("hawq_v2", "gptq")),
     (("naive_channel", "gptq"), ("hawq_v2", "nearest"), ("naive_channel", "nearest"), ("uniform", "nearest")),
-    (("ompq", "gptq"), ("greedy", "gptq"), ("random", "gptq"), ("hawq_v3", "gptq"), ("ompq", "nearest")),
+    (("ompq", "gptq"), ("greedy", "gptq"), ("random0", "gptq"), ("hawq_v3", "gptq"), ("ompq", "nearest")),
+    (("random1", "gptq"), ("random2", "gptq")),
 )
 
 
 @dataclass(frozen=True)
 class Row:
-    """One measurement to make. rounding: gptq (with bias correction) or nearest (without): the authors' own form."""
+    """One measurement to make. rounding: gptq (with bias correction) or nearest (without): the authors' own form.
+
+    allocation: of WAVES; the number behind `random` is its seed.
+    """
 
     network: str
     data: str
@@ -79,8 +85,8 @@ def allocation_of(row: Row, prepared: Prepared, judge: Callable[[BitAllocation],
                 return greedy(p.costs, WIDTHS, budget)
             case "uniform":
                 return uniform(p.graph, int(row.budget)) if row.budget == int(row.budget) else None
-            case "random":
-                return random_allocation(p.channels, p.weights, budget, seed=0)
+            case "random0" | "random1" | "random2":
+                return random_allocation(p.channels, p.weights, budget, seed=int(row.allocation[-1]))
             case "ompq":
                 orm = p.orm()
                 return _best_smallest(lambda w: ompq(orm, p.channels, p.weights, budget, widths=w), p, budget, judge)
@@ -120,6 +126,14 @@ def measure(
         if rounding == "gptq":
             probe.correct(probe.correction_images)
     return judged(log_probabilities(probe, images, 16), target, labels)
+
+
+def integer_agreement(prepared: Prepared, bits: BitAllocation, rounding: str, images: Tensor) -> float:
+    """Per cent of the images that the integer network and its fake-quantized model put into the same class."""
+    options = QuantizeOptions(bias_correction=rounding == "gptq")
+    qgraph = quantize(prepared.graph, bits, prepared.calibration, options, prepared.tables[rounding])
+    found = evaluate(prepared.graph, qgraph, Evaluation(images, None))
+    return float(found["fake_integer_agreement"])
 
 
 def judged(found: Tensor, target: Tensor, labels: np.ndarray) -> Measured:

@@ -13,6 +13,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import sys
 import time
 from dataclasses import dataclass
 from functools import partial
@@ -26,8 +27,20 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 import numpy as np
 import torch
 import torch.nn.functional as F
-from accuracy_networks import MEASURES, NETWORKS, Prepared, measured, prepare
-from accuracy_rows import BUDGETS, Measured, Row, allocation_of, cached, float_logits, identity, judged, measure, rows
+from accuracy_networks import NETWORKS, Prepared, measured, prepare
+from accuracy_rows import (
+    BUDGETS,
+    Measured,
+    Row,
+    allocation_of,
+    cached,
+    float_logits,
+    identity,
+    integer_agreement,
+    judged,
+    measure,
+    rows,
+)
 from scipy.stats import binomtest
 
 from bitloom.allocate.allocation import BitAllocation
@@ -49,10 +62,12 @@ class Limits:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--networks", nargs="+", default=["resnet18", "resnet20", "resnet56"], choices=list(NETWORKS))
+    parser.add_argument("--networks", nargs="+", default=list(NETWORKS), choices=list(NETWORKS))
     parser.add_argument("--data", nargs="+", help="measuring sets (default: all of the network)")
     parser.add_argument("--budgets", nargs="+", type=float, default=list(BUDGETS), help="mean bits")
     parser.add_argument("--allocations", nargs="+", help="only these beside hbp (default: all)")
+    parser.add_argument("--images", type=int, help="of a measuring set, spread evenly over it (default: all)")
+    parser.add_argument("--integer", type=int, default=0, help="images on which HBP's integer network is run too")
     parser.add_argument("--minutes", type=float, default=1e9, help="start no row after so many minutes")
     parser.add_argument("--out", type=Path, default=ROOT / "out" / "accuracy")
     parser.add_argument("--result", type=Path, default=ROOT / "benchmarks" / "results" / "accuracy.json")
@@ -63,8 +78,11 @@ def main() -> None:
     for network in args.networks:
         if limits.over:
             break
+        if not NETWORKS[network].file(folder).is_file():
+            print(f"{network}: {NETWORKS[network].file(folder)} is not there; run make train-cifar", file=sys.stderr)
+            continue
         prepared = prepare(network, folder, args.out)
-        for data in MEASURES[network] if args.data is None else args.data:
+        for data in NETWORKS[network].measures if args.data is None else args.data:
             run(network, data, tuple(args.budgets), prepared, folder, args, limits)
 
 
@@ -78,10 +96,10 @@ def run(
     limits: Limits,
 ) -> None:
     """Measures the rows of one network and measuring set and writes the result after each."""
-    images = measured(network, data, folder)
+    images = measured(network, data, folder, args.images)
     assert images.labels is not None
     labels = images.labels
-    keep, key = prepared.journal.step, f"{prepared.key} {data}"
+    keep, key = prepared.journal.step, f"{prepared.key} {data} {len(labels)}"
     target = F.log_softmax(keep("float", key, lambda: float_logits(prepared, images.images)), dim=1)
     choice_target = F.log_softmax(keep("choice", prepared.key, lambda: float_logits(prepared, prepared.choice)), dim=1)
 
@@ -105,12 +123,17 @@ def run(
         start = time.time()
         found = cached(
             args.out / "rows",
-            identity(row, prepared, bits),
+            f"{identity(row, prepared, bits)}{'' if args.images is None else f' {len(labels)}'}",
             partial(measure, prepared, bits, row.rounding, images.images, labels, target),
         )
         if row.allocation == "hbp" and row.rounding == "gptq":
             hbp[row.budget] = found
         line = entry(row, bits, prepared, found, hbp.get(row.budget))
+        if args.integer and row.allocation == "hbp":
+            some = images.images[:: max(1, len(labels) // args.integer)]
+            work = partial(integer_agreement, prepared, bits, row.rounding, some)
+            line["integer_agreement"] = keep("integer", f"{identity(row, prepared, bits)} {len(some)}", work)
+            line["integer_images"] = len(some)
         record(args.result, line)
         shown = {k: line[k] for k in ("network", "data", "allocation", "rounding", "mean_bits", "top1", "kl")}
         print(f"{time.time() - start:6.1f} s", shown, flush=True)
@@ -126,7 +149,7 @@ def entry(
         "network": row.network,
         "data": row.data,
         "method": row.allocation if row.allocation == "float" else f"{row.allocation}+{row.rounding}",
-        "allocation": row.allocation,
+        "allocation": "random" if row.allocation.startswith("random") else row.allocation,
         "rounding": row.rounding,
         "comparison": row.comparison if row.allocation != "float" else "reference",
         "budget": row.budget,
@@ -167,7 +190,10 @@ def record(path: Path, line: dict[str, Any]) -> None:
     """Puts a row into the result file, in place of an older one of the same measurement."""
     keys = ("network", "data", "method", "budget")
     rest = json.loads(path.read_text())["rows"] if path.is_file() else []
-    kept = [r for r in rest if any(r[k] != line[k] for k in keys)]
+    old = next((r for r in rest if all(r[k] == line[k] for k in keys)), {})
+    if old.get("top1") == line["top1"] and old.get("kl") == line["kl"]:
+        line = {k: v for k, v in old.items() if k.startswith("integer_")} | line  # measured by an earlier call
+    kept = [r for r in rest if r is not old]
     kept.append(line)
     kept.sort(key=lambda r: (r["network"], r["data"], -r["budget"], r["comparison"], r["method"]))
     path.parent.mkdir(parents=True, exist_ok=True)

@@ -1,8 +1,9 @@
 """Fine-tuning of ResNet-20 on CIFAR-10 at 2 and 3 mean bits a channel: `make bench-finetune`.
 
 Needs BITLOOM_DATA. Calibrates on 500 lossless training images, allocates by HBP on 256 others, compensates, then trains
-on the 50 000 JPEG training images towards the float network's outputs (no labels). Test images are only measured, once:
-the 1000 lossless and the 10 000 JPEG ones. Writes benchmarks/results/finetune.json; an interrupted run continues.
+on the 50 000 JPEG training images towards the float network's outputs (no labels); with `--resolve N` the widths are
+solved again N times on the way. Test images are only measured, once: the 1000 lossless and the 10 000 JPEG ones. Adds
+its rows to benchmarks/results/finetune.json; an interrupted run continues.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ import argparse
 import json
 import sys
 import time
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -31,12 +33,13 @@ from bitloom.journal import Journal
 from bitloom.quantize.augment import Augment
 from bitloom.quantize.compensate import compensate
 from bitloom.quantize.fake import FakeQuantized
-from bitloom.quantize.finetune import FinetuneOptions, finetune, print_progress
+from bitloom.quantize.finetune import FinetuneOptions, print_progress, steps_of
 from bitloom.quantize.observe import calibrate
 from bitloom.quantize.qgraph import QuantGraph
 from bitloom.quantize.quantize import quantize
 from bitloom.quantize.statistics import round_network
 from bitloom.reference.fast import quantize_input, run_fast
+from bitloom.retrain import Training, retrain
 
 ROOT = Path(__file__).resolve().parents[1]
 DATA = journey.DATA / "cifar10"
@@ -47,6 +50,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--bits", type=float, nargs="+", default=[3.0, 2.0], help="mean bits per weight")
     parser.add_argument("--epochs", type=float, default=6.0, help="of the 50 000 training images")
+    parser.add_argument("--resolve", type=int, default=0, help="how often the widths are solved again on the way")
     parser.add_argument("--rate", type=float, default=0.01, help="latent_rate")
     parser.add_argument("--stop", type=float, default=float("inf"), help="seconds after which no new budget begins")
     parser.add_argument("--out", type=Path, default=ROOT / "out" / "finetune")
@@ -68,41 +72,41 @@ def main() -> int:
         "jpeg": load_jpeg(DATA / "cifar10_jpeg.tar.gz", test=True),
     }
     options = FinetuneOptions(
-        steps=round(args.epochs * len(train) / BATCH),
+        steps=steps_of(args.epochs, len(train), BATCH),
         batch=BATCH,
         latent_rate=args.rate,
         augment=Augment(),
         mixed=True,
         every=50,
     )
-    rows = [_float_row(graph, tests)]
+    training = Training(train, options=options, resolve=args.resolve)
+    _record(_float_row(graph, tests), args)
     for bits in args.bits:
         if time.perf_counter() - begin > args.stop:
             break
         weights = sum(c.weights * len(c.cost) for c in costs.values())
-        allocation = allocate(costs, WIDTHS, int(weights * bits)).allocation
-        first = quantize(graph, allocation, calibration, rounded=rounded)
-        rows.append(_row("gptq", allocation, graph, first, tests))
-        fitted, _ = compensate(calibration.lowered, first, clean[:500].contiguous())
-        rows.append(_row("compensated", allocation, graph, fitted, tests))
-        start = time.perf_counter()
-        result = finetune(
-            graph,
-            calibration.lowered,
-            fitted,
-            train,
-            options=options,
-            checkpoint=args.out / f"bits{bits:g}.pt",
-            report=print_progress,
+        solve = partial(allocate, widths=WIDTHS, budget_bits=int(weights * bits))
+        solution = solve(costs)
+        first = quantize(graph, solution.allocation, calibration, rounded=rounded)
+        fit = partial(compensate, calibration.lowered, first, clean[:500].contiguous())
+        fitted: QuantGraph = journal.step("compensate", f"resnet20 {bits}", fit)[0]
+        for method, network in (("gptq", first), ("compensated", fitted)):
+            work = partial(_row, method, bits, solution.allocation, graph, network, tests)
+            _record(journal.step(method, f"resnet20 {bits}", work), args)
+        mark = len(journal.records)
+        done = retrain(
+            graph, calibration, fitted, solution, solve, clean[500:756], training, journal, f"{bits}", print_progress
         )
-        row = _row("finetuned", allocation, graph, result.qgraph, tests)
-        rows.append(row | {"epochs": args.epochs, "seconds": time.perf_counter() - start, "losses": result.losses[-1]})
-        _write(rows, args)
+        name = "finetuned" if not args.resolve else f"finetuned, widths solved again {args.resolve} times"
+        row = _row(name, bits, done.solution.allocation, graph, done.qgraph, tests)
+        row |= {"epochs": args.epochs, "rate": args.rate, "resolve": args.resolve, "widths_changed": done.changed}
+        row |= {"seconds": sum(r.seconds for r in journal.records[mark:]), "loss": done.losses[-1][-1]}
+        _record(row, args)
     return 0
 
 
 def _float_row(graph: Graph, tests: dict[str, ImageSet]) -> dict[str, Any]:
-    row: dict[str, Any] = {"method": "float", "mean_bits": 32.0}
+    row: dict[str, Any] = {"method": "float", "budget": 32.0, "mean_bits": 32.0}
     for name, images in tests.items():
         assert images.labels is not None
         row[f"top1_{name}"] = 100.0 * float((_float(graph, images).argmax(1).numpy() == images.labels).mean())
@@ -110,10 +114,16 @@ def _float_row(graph: Graph, tests: dict[str, ImageSet]) -> dict[str, Any]:
 
 
 def _row(
-    method: str, allocation: BitAllocation, graph: Graph, qgraph: QuantGraph, tests: dict[str, ImageSet]
+    method: str,
+    budget: float,
+    allocation: BitAllocation,
+    graph: Graph,
+    qgraph: QuantGraph,
+    tests: dict[str, ImageSet],
 ) -> dict[str, Any]:
     row: dict[str, Any] = {
         "method": method,
+        "budget": budget,
         "mean_bits": allocation.mean_bits,
         "weight_bytes": allocation.bytes,
         "widths": {str(k): v for k, v in allocation.histogram.items()},
@@ -142,16 +152,22 @@ def _float(graph: Graph, images: ImageSet) -> torch.Tensor:
     return torch.cat([execute(graph, b)[graph.output].flatten(1) for b in torch.split(images.images, 250)])
 
 
-def _write(rows: list[dict[str, Any]], args: argparse.Namespace) -> None:
-    folder = ROOT / "benchmarks" / "results"
-    folder.mkdir(parents=True, exist_ok=True)
+def _record(row: dict[str, Any], args: argparse.Namespace) -> None:
+    """Puts a row into the result file, in place of an older one of the same method, budget and epochs."""
+    path = journey.RESULTS / "finetune.json"
+    known = json.loads(path.read_text())["rows"] if path.is_file() else []
+    keys = ("method", "budget", "epochs")
+    rest = [r for r in known if any(r.get(k) != row.get(k) for k in keys)]
+    command = f"python benchmarks/bench_finetune.py --epochs {args.epochs:g} --rate {args.rate:g}"
+    row |= {"command": f"{command} --resolve {args.resolve}" if row.get("resolve") else command}
+    rows = sorted([*rest, row | {"machine": journey.machine()}], key=lambda r: -float(r["budget"]))
     result = {
-        "command": f"make bench-finetune (--epochs {args.epochs:g} --rate {args.rate:g})",
+        "command": "make bench-finetune",
         "network": "resnet20",
         "data": "CIFAR-10: 1000 lossless and 10 000 JPEG test images; trained on 50 000 JPEG images, no labels",
         "rows": rows,
     }
-    (folder / "finetune.json").write_text(json.dumps(result, indent=2) + "\n")
+    path.write_text(json.dumps(result, indent=2) + "\n")
 
 
 if __name__ == "__main__":

@@ -54,7 +54,9 @@ NAMES = {
     "hawq_v3": "HAWQ-V3 (4 and 8 bits)",
     "ompq": "OMPQ",
     "uniform": "uniform",
-    "random": "random per channel",
+    "random0": "random per channel, seed 0",
+    "random1": "random per channel, seed 1",
+    "random2": "random per channel, seed 2",
 }
 
 
@@ -211,15 +213,17 @@ def table(rows: list[dict[str, Any]], network: str, data: str, comparison: str) 
         "| | " + " | ".join(f"{b:g} bits" for b in budgets) + " |",
         "|---" * (len(budgets) + 1) + "|",
     ]
-    for name, rounding in dict.fromkeys((n, r["rounding"]) for n in NAMES for r in used if r["allocation"] == n):
+    for name, rounding in dict.fromkeys((n, r["rounding"]) for n in NAMES for r in used if _name(r) == n):
         cells = []
         for budget in budgets:
-            row = next(
-                (r for r in used if (r["allocation"], r["rounding"], r["budget"]) == (name, rounding, budget)), None
-            )
+            row = next((r for r in used if (_name(r), r["rounding"], r["budget"]) == (name, rounding, budget)), None)
             cells.append("" if row is None else _cell(row))
         lines.append(f"| {NAMES[name]}, {rounding} | " + " | ".join(cells) + " |")
     return "\n".join(lines)
+
+
+def _name(row: dict[str, Any]) -> str:
+    return str(row["method"]).partition("+")[0]
 
 
 def _cell(row: dict[str, Any]) -> str:
