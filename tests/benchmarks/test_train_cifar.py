@@ -17,7 +17,7 @@ from bitloom.errors import DataError, TrainingError
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "benchmarks"))
 recipe_of = importlib.import_module("train_cifar")
-RECIPE = recipe_of.Recipe(((8, 1.0), (32, 1.0)), peak=0.02, warmup=0.4, batch=8, every=2)
+RECIPE = recipe_of.Recipe(((8, 1.0, 1), (32, 1.0, 0)), peak=0.02, warmup=0.4, batch=8, every=2)
 
 
 def _images(n: int = 32) -> tuple[np.ndarray, np.ndarray]:
@@ -29,7 +29,9 @@ def _images(n: int = 32) -> tuple[np.ndarray, np.ndarray]:
 
 def _network() -> nn.Module:
     torch.manual_seed(0)
-    return zoo.build("resnet20")
+    module = zoo.build("resnet20")
+    recipe_of.quiet_branches(module)
+    return module
 
 
 def _run(module: nn.Module, recipe: object = RECIPE, **more: object) -> dict[str, torch.Tensor]:
@@ -103,6 +105,19 @@ def test_pools_of_vgg_keep_small_images_alive() -> None:
     before = module.eval()(x).detach()
     recipe_of.round_pools_up(module)
     assert torch.equal(module(x), before) and module(x[:, :, :16, :16]).shape == (2, 10)
+
+
+def test_blocks_join_as_identities() -> None:
+    module = _network().eval()
+    x = torch.randn(2, 3, 32, 32, generator=torch.Generator().manual_seed(1))
+    whole = module(x).detach()
+    recipe_of.take_blocks(module, 1)
+    module(x).sum().backward()
+    assert torch.equal(module(x), whole)
+    assert module.layer1[0].conv1.weight.grad is not None and module.layer1[1].conv1.weight.grad is None
+    recipe_of.take_blocks(module, 0)
+    module(x).sum().backward()
+    assert module.layer1[1].bn2.weight.grad is not None and torch.equal(module(x), whole)
 
 
 def test_rates_rise_and_fall_once() -> None:
