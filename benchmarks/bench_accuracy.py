@@ -190,7 +190,7 @@ def record(path: Path, line: dict[str, Any]) -> None:
     """Puts a row into the result file, in place of an older one of the same measurement."""
     keys = ("network", "data", "method", "budget")
     rest = json.loads(path.read_text())["rows"] if path.is_file() else []
-    old = next((r for r in rest if all(r[k] == line[k] for k in keys)), {})
+    old: dict[str, Any] = next((r for r in rest if all(r[k] == line[k] for k in keys)), {})
     if old.get("top1") == line["top1"] and old.get("kl") == line["kl"]:
         line = {k: v for k, v in old.items() if k.startswith("integer_")} | line  # measured by an earlier call
     kept = [r for r in rest if r is not old]
