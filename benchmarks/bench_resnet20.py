@@ -43,7 +43,7 @@ def main() -> int:
         arch,
         load_device("xczu15eg"),
         args.out / args.arch,
-        CompileOptions(budget=4.0, simulated=args.images, batch=100),
+        CompileOptions(budget=4.0, simulated=args.images, evaluated=100),
     )
     result = result_row("make bench-resnet20", arch, facts)
     write_result("resnet20_rtl", result)

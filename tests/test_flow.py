@@ -54,6 +54,16 @@ def test_it_ends_bit_exact_with_report_and_program(done):
     assert load(out / "program.bitloom").arch == named_arch("small")
 
 
+def test_images_of_a_batch_share_a_run(done, graph, images, tmp_path):
+    one = done[1]["simulation"]
+    facts = journey(graph, images, tmp_path, CompileOptions(budget=3.0, simulated=3, batch=4))
+    run = facts["simulation"]
+    assert run["bit_exact"] and run["images"] == run["batch"] == 4 and len(run["classes"]["rtl"]) == 4
+    assert run["classes"]["rtl"][:2] == one["classes"]["rtl"]
+    assert run["cycles"] < 4 * one["cycles"]
+    assert "for 4 images" in (tmp_path / "report.html").read_text()
+
+
 def test_learned_rounding_is_a_step_and_its_stages_are_in_the_facts(graph, images, tmp_path):
     options = CompileOptions(budget=2.0, simulated=0, rounding=Refinement.LEARNED)
     facts = journey(graph, images, tmp_path, options)

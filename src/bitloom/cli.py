@@ -75,6 +75,8 @@ Rounding = Annotated[
 ]
 CalibrationCount = Annotated[int, typer.Option(help="calibration images")]
 Simulate = Annotated[int, typer.Option(help="images simulated on RTL (0: none)")]
+Batch = Annotated[int, typer.Option(min=1, help="images that share a run and every pass over its weights (throughput)")]
+Cluster = Annotated[str | None, typer.Option(help="address of a dask scheduler whose workers simulate (host:port)")]
 Out = Annotated[Path, typer.Option(help="output folder")]
 Json = Annotated[bool, typer.Option("--json", help="machine-readable result on stdout")]
 
@@ -116,6 +118,8 @@ def compile_command(
     rounding: Rounding = Refinement.GPTQ,
     calibration: CalibrationCount = 200,
     simulate: Simulate = 1,
+    batch: Batch = 1,
+    cluster: Cluster = None,
     out: Out = Path("out"),
     as_json: Json = False,
 ) -> None:
@@ -123,7 +127,7 @@ def compile_command(
     asked = parse_budget(budget, latency, cycles, min_bits)
     graph = load_model(model, weights, _shape(shape))
     preprocess = preprocess_for(model, graph, mean, std, resize)
-    options = CompileOptions(budget=asked, simulated=simulate, rounding=rounding)
+    options = CompileOptions(budget=asked, simulated=simulate, batch=batch, cluster=cluster, rounding=rounding)
     _compile(graph, preprocess, data, calibration, evaluate, target, arch, out, options, as_json)
 
 

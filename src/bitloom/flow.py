@@ -46,14 +46,18 @@ from bitloom.target.device import Device
 class CompileOptions:
     """budget: limits of the allocation (a number is mean bits). simulated: images run on RTL (0: none).
 
-    batch: images evaluated together. structural: simulate the bit-true build instead of the fast one. rounding: how far
-    rounding goes once the widths are known. training: fine-tuning after that.
+    batch: images that share a run of the accelerator, and every pass over its weights; `simulated` is rounded up to
+    whole runs. evaluated: images evaluated together. structural: simulate the bit-true build instead of the fast one.
+    cluster: address of a dask scheduler whose workers simulate. rounding: how far rounding goes once the widths are
+    known. training: fine-tuning after that.
     """
 
     budget: Budget | float = 4.0
     simulated: int = 3
-    batch: int = 16
+    batch: int = 1
+    evaluated: int = 16
     structural: bool = False
+    cluster: str | None = None
     rounding: Refinement = Refinement.GPTQ
     training: Training | None = None
 
@@ -117,22 +121,24 @@ def compile_model(
         qgraph, solution = trained.qgraph, trained.solution
         if not leads():
             return {}
-    key += f" {arch}"
+    key += f" {arch} {opts.batch}"
     ordered = reorder(qgraph, choose_order(qgraph, arch))
-    planned = plan(ordered, arch)
+    planned = plan(ordered, arch, opts.batch)
     program: Program = journal.step("program", key, lambda: lower(ordered, planned))
     save(program, out / "program.bitloom")
     key += _evaluation_key(evaluation)
-    accuracy: dict[str, Any] = journal.step("accuracy", key, lambda: evaluate(graph, qgraph, evaluation, opts.batch))
+    accuracy: dict[str, Any] = journal.step(
+        "accuracy", key, lambda: evaluate(graph, qgraph, evaluation, opts.evaluated)
+    )
     model = planned_performance(planned, device)
-    run, chosen = None, evaluation.images[: opts.simulated]
+    run, chosen = None, evaluation.images[: -(-opts.simulated // opts.batch) * opts.batch]
     if opts.simulated:
         run = journal.step(
             "simulate",
             f"{key} {opts.simulated} {opts.structural}",
-            lambda: verify_images(ordered, program, chosen, opts.structural),
+            lambda: verify_images(ordered, program, chosen, opts.structural, opts.cluster),
         )
-    facts = basic_facts(graph.name, arch, device, solution, journal.records)
+    facts = basic_facts(graph.name, arch, device, solution, journal.records, opts.batch)
     facts |= {"accuracy": accuracy, "image_edge": int(max(evaluation.images.shape[2:]))}
     facts["rounding"] = {c.stage.value: c.divergence for c in stages}  # KL to float on held-out images, by stage
     if trained is not None:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from distributed import LocalCluster
 
 from bitloom.errors import SimulationError
@@ -16,6 +17,7 @@ from bitloom.program.plan import plan
 from bitloom.simulate.build import build
 from bitloom.simulate.job import FaultPlan, SimOptions
 from bitloom.simulate.run import run_workload, workload_of
+from bitloom.simulate.verify import verify_images
 from bitloom.target.arch import named_arch
 from random_networks import random_codes, random_network
 
@@ -46,6 +48,17 @@ def test_a_cluster_gives_the_same_results(
     for a, b in zip(here.runs, there.runs, strict=True):
         for left, right in zip(a.commands, b.commands, strict=True):
             np.testing.assert_array_equal(left.words, right.words)
+
+
+def test_a_verified_run_is_the_same_on_a_cluster(cluster: LocalCluster) -> None:
+    graph = random_network(np.random.default_rng(3))
+    program = lower(graph, plan(graph, TINY))
+    images = torch.randn(4, *graph.tensors[graph.input].shape, generator=torch.Generator().manual_seed(0))
+    here = verify_images(graph, program, images)
+    there = verify_images(graph, program, images, cluster=cluster.scheduler_address)
+    assert here["bit_exact"]
+    for key in ("images", "layers_compared", "bit_exact", "classes", "cycles", "layer_cycles", "registers"):
+        assert there[key] == here[key]
 
 
 def test_errors_come_back(cluster: LocalCluster) -> None:

@@ -24,8 +24,9 @@ def basic_facts(
     device: Device,
     solution: HbpSolution | LatencySolution,
     steps: Sequence[StepRecord],
+    batch: int = 1,
 ) -> dict[str, Any]:
-    """The facts that every report has: network, build, bits, solver record and cost of each step."""
+    """The facts that every report has: network, build, bits, images of a run, solver record, cost of each step."""
     allocation = solution.allocation
     return {
         "version": __version__,
@@ -35,6 +36,7 @@ def basic_facts(
         "array_dsps": arch.array_dsps,
         "device": device.title,
         "clock_mhz": device.clock_mhz,
+        "batch": batch,
         "mean_bits": allocation.mean_bits,
         "weight_bytes": allocation.bytes,
         "float_ratio": 4.0 * allocation.weights / max(1, allocation.bytes),
@@ -57,7 +59,7 @@ def model_facts(model: Performance, arch: ArchConfig, device: Device) -> dict[st
         "roofline": asdict(roofline(model, device)),
         "energy": {
             "estimate": True,
-            "millijoules": energy.millijoules,
+            "millijoules": energy.millijoules,  # of a run
             "watts": energy.watts,
             "parts_mj": energy.parts_mj,
         },

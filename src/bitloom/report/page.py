@@ -83,14 +83,15 @@ def _cards(facts: Facts) -> list[dict[str, str]]:
     cycles = simulation["cycles"] if simulation else facts.get("model_cycles")
     if cycles:
         source = "simulated" if simulation else "modelled"
+        batch = facts["batch"]
         ms = cycles / (1e3 * facts["clock_mhz"])
-        at = f"{source} cycles an image: {ms:.3f} ms at {facts['clock_mhz']:g} MHz"
-        cards.append(card(f"{cycles:,}", at))
+        what = "an image" if batch == 1 else f"for {batch} images ({cycles // batch:,} an image)"
+        cards.append(card(f"{cycles:,}", f"{source} cycles {what}: {ms:.3f} ms at {facts['clock_mhz']:g} MHz"))
     if simulation:
         efficiency = simulation["mac_efficiency"]
         cards.append(card(f"{100 * efficiency:.1f} %", "of the array's products are useful, in convolutions"))
     if facts.get("energy"):
-        cards.append(card(f"{facts['energy']['millijoules']:.3g} mJ", "an image, an estimate"))
+        cards.append(card(f"{facts['energy']['millijoules'] / facts['batch']:.3g} mJ", "an image, an estimate"))
     return cards
 
 
