@@ -124,15 +124,8 @@ def _same_mix(name: str, data: Path, model: Prepared) -> Prepared:
 
 
 def _nearest(weight: npt.NDArray[np.float32], bits: Int8Array) -> RoundedLayer:
-    """Weights rounded to nearest at the widths that the layer has, some rows at a time to bound the memory."""
-    flat, widths = weight.reshape(len(weight), -1), tuple(sorted(set(bits.tolist())))
-    parts = [round_layer(flat[at : at + 256], None, widths) for at in range(0, len(flat), 256)]
-    return RoundedLayer(
-        widths,
-        {b: np.concatenate([p.codes[b] for p in parts]) for b in widths},
-        {b: np.concatenate([p.scale[b] for p in parts]) for b in widths},
-        np.concatenate([p.error for p in parts]),
-    )
+    """Weights rounded to nearest at the widths that the layer has."""
+    return round_layer(weight.reshape(len(weight), -1), None, tuple(sorted(set(bits.tolist()))))
 
 
 def _draw(graph: Graph, model: BitAllocation) -> BitAllocation:

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from bitloom.errors import WeightsError
+from bitloom.quantize import rounding
 from bitloom.quantize.observe import fit_quantizer, quantizer_of
 from bitloom.quantize.rounding import ALL_WIDTHS, Rounding, RoundingOptions, levels, round_layer
 
@@ -60,6 +61,19 @@ def test_rows_are_independent_so_allocations_are_picks() -> None:
         assert np.isclose(alone.scale[int(b)][0], scale[row], rtol=1e-2)
     with pytest.raises(WeightsError, match="width 5 was not rounded"):
         round_layer(weight, cov, (4, 8)).pick(np.full(12, 5, np.int8))
+
+
+def test_rows_rounded_piece_by_piece_are_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    rng = np.random.default_rng(3)
+    weight, variance = rng.normal(size=(21, 40)).astype(np.float32), rng.uniform(0.1, 1, 40).astype(np.float32)
+    whole = round_layer(weight, variance)
+    monkeypatch.setattr(rounding, "PIECE", 200)  # 5 rows at a time
+    pieces = round_layer(weight, variance)
+    assert pieces.widths == whole.widths
+    for b in whole.widths:
+        np.testing.assert_array_equal(pieces.codes[b], whole.codes[b])
+        np.testing.assert_allclose(pieces.scale[b], whole.scale[b], rtol=1e-6)
+    np.testing.assert_allclose(pieces.error, whole.error, rtol=1e-5)
 
 
 def test_nearest_is_nearest() -> None:

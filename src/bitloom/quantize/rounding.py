@@ -23,6 +23,7 @@ from bitloom.quantize.gptq import Feedback, feedback, gptq_codes
 from bitloom.quantize.qgraph import Int8Array
 
 ALL_WIDTHS = (0, 2, 3, 4, 5, 6, 7, 8)
+PIECE = 1 << 24  #: weights that are rounded at once where rows share no factor: bounds the memory of very wide layers
 GAIN_LIMIT = 1.5  #: largest ratio of the gain-one scale to the scale of least error
 #: GPTQ is tried at these multiples of the nearest rounding's best scale: error feedback wants larger steps.
 SCALE_SEARCH = {2: (1.15, 1.35), 3: (0.9, 1.12)}
@@ -96,6 +97,10 @@ def round_layer(
     if covariance is not None and not np.isfinite(covariance).all():
         raise WeightsError(f"covariance of shape {covariance.shape} holds NaN or infinite values; check the images")
     rows, inputs = weight.shape
+    piece = max(1, PIECE // inputs)
+    if rows > piece and (covariance is None or covariance.ndim == 1):
+        parts = [round_layer(weight[at : at + piece], covariance, widths, method, opts) for at in range(0, rows, piece)]
+        return _stacked(parts)
     full = torch.from_numpy(np.ascontiguousarray(weight, dtype=np.float32))
     measure = np.ones(inputs) if covariance is None else covariance
     cov = torch.from_numpy(np.ascontiguousarray(measure, dtype=np.float32))
@@ -122,6 +127,17 @@ def round_layer(
         result_scale[b] = scale[part].double().numpy()
         error[:, i] = _quadratic(full - codes[part] * scale[part, None], cov)
     return RoundedLayer(tuple(widths), result_codes, result_scale, error)
+
+
+def _stacked(parts: list[RoundedLayer]) -> RoundedLayer:
+    """The rows of all parts below each other."""
+    widths = parts[0].widths
+    return RoundedLayer(
+        widths,
+        {b: np.concatenate([p.codes[b] for p in parts]) for b in widths},
+        {b: np.concatenate([p.scale[b] for p in parts]) for b in widths},
+        np.concatenate([p.error for p in parts]),
+    )
 
 
 def round_rows(
