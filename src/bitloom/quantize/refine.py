@@ -75,10 +75,14 @@ def best(candidates: Sequence[Candidate]) -> Candidate:
 
 
 def learning_options(images: Tensor) -> FinetuneOptions:
-    """Short training for a few hundred images: 150 batches of 16 at most, low rates, shifts of 1/14 of the image."""
+    """Short training for a few hundred images: 150 batches of 16 at most, low rates, shifts of 1/14 of the image.
+
+    On a GPU where there is one.
+    """
+    device = "cuda" if torch.cuda.is_available() else "cpu"
     batch = min(16, len(images))
     shift = max(1, int(images.shape[-1]) // 14)
-    return FinetuneOptions(steps=150, batch=batch, latent_rate=0.004, augment=Augment(shift), every=50)
+    return FinetuneOptions(steps=150, batch=batch, latent_rate=0.004, augment=Augment(shift), device=device, every=50)
 
 
 def divergence(lowered: Lowered, qgraph: QuantGraph, images: Tensor, batch: int = 16) -> float:
