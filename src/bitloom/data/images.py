@@ -30,6 +30,33 @@ class Preprocess:
     resize: int = 0
 
 
+@dataclass(frozen=True)
+class Views:
+    """Several images of every picture: the plain one, then crops at random places, mirrored with probability 1/2.
+
+    count: images a picture, the plain one included. spread: a crop's edge is that of the plain crop times a factor
+    between 1 - spread and 1 + spread, never above the picture. seed: of all draws.
+    """
+
+    count: int = 1
+    spread: float = 0.15
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if self.count < 1:
+            raise DataError(f"{self.count} views of a picture; legal: 1 or more")
+
+    def draw(self, picture: Image.Image, preprocess: Preprocess, rng: np.random.Generator) -> Image.Image:
+        """One more view, of the size that `preprocess` asks for."""
+        _, height, width = preprocess.shape
+        scale = min(picture.size) / _target(picture, preprocess) * rng.uniform(1 - self.spread, 1 + self.spread)
+        scale = min(scale, picture.width / width, picture.height / height)
+        left, top = rng.random(2) * (picture.width - scale * width, picture.height - scale * height)
+        box = (left, top, left + scale * width, top + scale * height)
+        view = picture.resize((width, height), Image.Resampling.BILINEAR, box)
+        return view.transpose(Image.Transpose.FLIP_LEFT_RIGHT) if rng.random() < 0.5 else view
+
+
 @dataclass(frozen=True, eq=False)
 class ImageSet:
     """images: float32 (N, C, H, W), normalised; labels: int64 (N,) or None; names: file names."""
@@ -39,10 +66,12 @@ class ImageSet:
     names: tuple[str, ...]
 
 
-def load_images(folder: Path, preprocess: Preprocess, limit: int | None = None) -> ImageSet:
+def load_images(
+    folder: Path, preprocess: Preprocess, limit: int | None = None, views: Views | None = None
+) -> ImageSet:
     """The first `limit` images of `folder` in name order (spread over the classes when there are class folders).
 
-    Raises DataError: no such folder, no images in it, an unreadable file, a malformed labels.txt.
+    views: N pictures become views.count * N images: all of them plain, then all in their second view, and so on. Raises DataError: no such folder, no images in it, an unreadable file, a malformed labels.txt.
     """
     files, labels = _listing(folder)
     if not files:
@@ -51,11 +80,16 @@ def load_images(folder: Path, preprocess: Preprocess, limit: int | None = None) 
         keep = np.linspace(0, len(files) - 1, limit).round().astype(int)
         files = [files[i] for i in keep]
         labels = [labels[i] for i in keep] if labels else None
-    tensors = [_decode(path, preprocess) for path in files]
+    pictures = [_decode(path, preprocess.shape[0]) for path in files]
+    tensors = [_tensor(_plain(picture, preprocess), preprocess) for picture in pictures]
+    count = 1 if views is None else views.count
+    if views is not None:
+        rng = np.random.default_rng(views.seed)
+        tensors += [_tensor(views.draw(p, preprocess, rng), preprocess) for _ in range(1, count) for p in pictures]
     return ImageSet(
         torch.stack(tensors),
-        np.asarray(labels, dtype=np.int64) if labels else None,
-        tuple(path.name for path in files),
+        np.tile(np.asarray(labels, dtype=np.int64), count) if labels else None,
+        tuple(path.name for path in files) * count,
     )
 
 
@@ -85,25 +119,37 @@ def _listing(folder: Path) -> tuple[list[Path], list[int] | None]:
     return files, labels or None
 
 
-def _decode(path: Path, preprocess: Preprocess) -> Tensor:
-    channels, height, width = preprocess.shape
+def _decode(path: Path, channels: int) -> Image.Image:
     try:
         with Image.open(path) as image:
-            picture = image.convert("L" if channels == 1 else "RGB")
+            return image.convert("L" if channels == 1 else "RGB")
     except FileNotFoundError:
         raise DataError(f"{path}: no such file; is labels.txt of another folder?") from None
     except (UnidentifiedImageError, OSError) as error:
         raise DataError(f"{path}: not a readable image ({error}); remove it or save it again") from None
-    side = min(picture.size)
-    target = preprocess.resize or (max(height, width) if side < max(height, width) else side)
+
+
+def _target(picture: Image.Image, preprocess: Preprocess) -> int:
+    """The shorter side after resizing."""
+    side, edge = min(picture.size), max(preprocess.shape[1:])
+    return preprocess.resize or max(edge, side)
+
+
+def _plain(picture: Image.Image, preprocess: Preprocess) -> Image.Image:
+    """Resized and cropped in the centre."""
+    _, height, width = preprocess.shape
+    side, target = min(picture.size), _target(picture, preprocess)
     if target != side:
         scale = target / side
         size = (max(width, round(picture.width * scale)), max(height, round(picture.height * scale)))
         picture = picture.resize(size, Image.Resampling.BILINEAR)
     left, top = (picture.width - width) // 2, (picture.height - height) // 2
-    picture = picture.crop((left, top, left + width, top + height))
+    return picture.crop((left, top, left + width, top + height))
+
+
+def _tensor(picture: Image.Image, preprocess: Preprocess) -> Tensor:
     pixels = torch.from_numpy(np.asarray(picture, dtype=np.float32) / 255.0)
-    pixels = pixels[None] if channels == 1 else pixels.permute(2, 0, 1)
+    pixels = pixels[None] if preprocess.shape[0] == 1 else pixels.permute(2, 0, 1)
     mean = torch.tensor(preprocess.mean, dtype=torch.float32)[:, None, None]
     std = torch.tensor(preprocess.std, dtype=torch.float32)[:, None, None]
     return (pixels - mean) / std

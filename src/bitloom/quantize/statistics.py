@@ -24,9 +24,13 @@ from bitloom.quantize.stream import run_steps
 
 @dataclass(frozen=True)
 class StatisticsOptions:
-    """rows: im2col rows sampled per layer; memory_mib: matrices of one pass; max_inputs: wider: a diagonal."""
+    """rows, rows_per_input: im2col rows sampled per layer, the larger of the two; memory_mib: matrices of one pass.
+
+    max_inputs: a wider layer has a diagonal only.
+    """
 
     rows: int = 16384
+    rows_per_input: int = 8
     memory_mib: int = 768
     max_inputs: int = 8192
     seed: int = 0
@@ -113,25 +117,34 @@ class _Moments:
         return LayerStatistics(name, mean.numpy(), cov.numpy(), self.rows)
 
 
-def layer_statistics(calibration: Calibration, options: StatisticsOptions | None = None) -> Iterator[LayerStatistics]:
-    """Statistics of every layer with weights, in order; each is released when the next pass begins."""
+def layer_statistics(
+    calibration: Calibration, options: StatisticsOptions | None = None, images: Tensor | None = None
+) -> Iterator[LayerStatistics]:
+    """Statistics of every layer with weights, in order; each is released when the next pass begins.
+
+    images: float (N, C, H, W), by default those of the calibration. The more the better: where a layer has more inputs
+    than samples, rounding fits the samples alone.
+    """
     opts = options or StatisticsOptions()
+    seen = calibration.images if images is None else images
     for group in _passes(calibration.lowered.convs, opts):
         moments = {s.name: _Moments(_inputs(s), _inputs(s) > opts.max_inputs) for s in group}
-        _one_pass(calibration, moments, group[-1].name, opts)
+        _one_pass(calibration, seen, moments, group[-1].name, opts)
         for step in group:
             yield moments.pop(step.name).finish(step.name)
 
 
-def _one_pass(calibration: Calibration, moments: dict[str, _Moments], until: str, opts: StatisticsOptions) -> None:
+def _one_pass(
+    calibration: Calibration, images: Tensor, moments: dict[str, _Moments], until: str, opts: StatisticsOptions
+) -> None:
     generator = torch.Generator().manual_seed(opts.seed)
-    per_image = max(1, -(-opts.rows // calibration.images.shape[0]))
 
     def visit(step: ConvStep, x: Tensor) -> None:
         if step.name in moments:
+            per_image = max(1, -(-max(opts.rows, opts.rows_per_input * _inputs(step)) // len(images)))
             moments[step.name].add(rows_at(step, x, sample_positions(step, x, per_image, generator)))
 
-    for batch in torch.split(calibration.images, calibration.options.batch):
+    for batch in torch.split(images, calibration.options.batch):
         run_steps(calibration.lowered, batch, calibration.activations, visit, until)
 
 
@@ -161,14 +174,16 @@ def round_network(
     widths: tuple[int, ...] = ALL_WIDTHS,
     statistics: StatisticsOptions | None = None,
     rounding: RoundingOptions | None = None,
+    images: Tensor | None = None,
 ) -> dict[str, RoundedLayer]:
     """Every layer rounded at every width, by layer name: the table from which allocations pick rows.
 
+    images: whose inputs count, as in `layer_statistics`; several views of each picture are worth their time.
     Memory: one int8 copy of the weights per width, beside the pass of `layer_statistics`.
     """
     steps = {s.name: s for s in calibration.lowered.convs}
     result = {}
-    for stats in layer_statistics(calibration, statistics):
+    for stats in layer_statistics(calibration, statistics, images):
         weight = steps[stats.name].weight
         flat = weight.reshape(weight.shape[0], -1)
         result[stats.name] = round_layer(flat, stats.covariance, widths, method, rounding)
