@@ -64,6 +64,30 @@ def test_images_of_a_batch_share_a_run(done, graph, images, tmp_path):
     assert "for 4 images" in (tmp_path / "report.html").read_text()
 
 
+def test_views_reach_rounding_alone(graph, images, tmp_path, monkeypatch):
+    seen = {}
+    calibrate, round_network, layer_costs = flow.calibrate, flow.round_network, flow.layer_costs
+
+    def keep(name, call):
+        def kept(*args, **kwargs):
+            seen[name] = kwargs.get("images", args[-1])
+            return call(*args, **kwargs)
+
+        return kept
+
+    monkeypatch.setattr(flow, "calibrate", keep("calibrate", calibrate))
+    monkeypatch.setattr(flow, "round_network", keep("round", round_network))
+    monkeypatch.setattr(flow, "layer_costs", keep("costs", layer_costs))
+    journey(graph, images, tmp_path, CompileOptions(budget=3.0, simulated=0, views=2))
+    assert seen["calibrate"].equal(images[:20]) and seen["costs"].equal(images[20:30])
+    assert seen["round"].equal(torch.cat([images[:20], images[30:50]]))  # both views of the first two thirds
+
+
+def test_images_that_are_no_whole_views_are_refused(graph, images, tmp_path):
+    with pytest.raises(DataError, match="60 calibration images are no 7 views"):
+        journey(graph, images, tmp_path, CompileOptions(views=7))
+
+
 def test_learned_rounding_is_a_step_and_its_stages_are_in_the_facts(graph, images, tmp_path):
     options = CompileOptions(budget=2.0, simulated=0, rounding=Refinement.LEARNED)
     facts = journey(graph, images, tmp_path, options)

@@ -14,7 +14,7 @@ from rich.console import Console
 
 from bitloom.allocate.allocation import WIDTHS, uniform
 from bitloom.allocate.budget import parse_budget
-from bitloom.data.images import Preprocess, load_images
+from bitloom.data.images import Preprocess, Views, load_images
 from bitloom.data.preprocess import parse_shape, preprocess_for
 from bitloom.errors import BitloomError, BudgetError
 from bitloom.evaluate import Evaluation
@@ -74,6 +74,9 @@ Rounding = Annotated[
     Refinement, typer.Option(help="after the widths are chosen: GPTQ alone, compensated, or learned (minutes)")
 ]
 CalibrationCount = Annotated[int, typer.Option(help="calibration images")]
+ViewCount = Annotated[
+    int, typer.Option(help="random crops of each calibration image for rounding, the plain one first")
+]
 Simulate = Annotated[int, typer.Option(help="images simulated on RTL (0: none)")]
 Batch = Annotated[int, typer.Option(min=1, help="images that share a run and every pass over its weights (throughput)")]
 Cluster = Annotated[str | None, typer.Option(help="address of a dask scheduler whose workers simulate (host:port)")]
@@ -117,6 +120,7 @@ def compile_command(
     min_bits: MinBits = 0,
     rounding: Rounding = Refinement.GPTQ,
     calibration: CalibrationCount = 200,
+    views: ViewCount = 4,
     simulate: Simulate = 1,
     batch: Batch = 1,
     cluster: Cluster = None,
@@ -127,7 +131,9 @@ def compile_command(
     asked = parse_budget(budget, latency, cycles, min_bits)
     graph = load_model(model, weights, _shape(shape))
     preprocess = preprocess_for(model, graph, mean, std, resize)
-    options = CompileOptions(budget=asked, simulated=simulate, batch=batch, cluster=cluster, rounding=rounding)
+    options = CompileOptions(
+        budget=asked, simulated=simulate, batch=batch, cluster=cluster, rounding=rounding, views=views
+    )
     _compile(graph, preprocess, data, calibration, evaluate, target, arch, out, options, as_json)
 
 
@@ -160,6 +166,7 @@ def finetune_command(
     seed: Annotated[int, typer.Option(help="of the training")] = 0,
     rounding: Rounding = Refinement.COMPENSATED,
     calibration: CalibrationCount = 200,
+    views: ViewCount = 4,
     simulate: Simulate = 1,
     out: Out = Path("out"),
     as_json: Json = False,
@@ -180,7 +187,7 @@ def finetune_command(
         seed=seed,
     )
     training = Training(pictures.images, pictures.labels, settings, resolve)
-    options = CompileOptions(budget=asked, simulated=simulate, rounding=rounding, training=training)
+    options = CompileOptions(budget=asked, simulated=simulate, rounding=rounding, training=training, views=views)
     _compile(graph, preprocess, data, calibration, evaluate, target, arch, out, options, as_json)
 
 
@@ -235,8 +242,8 @@ def _compile(
     """The journey, and its facts or the path of its report on stdout."""
     device = load_device(target)
     build = named_arch(arch) if arch is not None else _best_build(graph, device)
-    images = load_images(data, preprocess, calibration)
-    measured = load_images(evaluate, preprocess) if evaluate else images
+    images = load_images(data, preprocess, calibration, Views(options.views))
+    measured = load_images(evaluate, preprocess) if evaluate else images.plain(options.views)
     evaluation = Evaluation(measured.images, measured.labels, calibrated=evaluate is None)
     facts = compile_model(graph, images.images, evaluation, build, device, out, options)
     if leads():

@@ -15,6 +15,7 @@ from bitloom.allocate.budget import Budget
 from bitloom.allocate.hbp import HbpSolution, LayerCosts, allocate
 from bitloom.allocate.latency import LatencyAllocator, LatencySolution
 from bitloom.allocate.sensitivity import layer_costs
+from bitloom.errors import DataError
 from bitloom.evaluate import Evaluation, evaluate
 from bitloom.explore.planned import planned_performance
 from bitloom.explore.pricing import NetworkCycles
@@ -49,7 +50,8 @@ class CompileOptions:
     batch: images that share a run of the accelerator, and every pass over its weights; `simulated` is rounded up to
     whole runs. evaluated: images evaluated together. structural: simulate the bit-true build instead of the fast one.
     cluster: address of a dask scheduler whose workers simulate. rounding: how far rounding goes once the widths are
-    known. training: fine-tuning after that.
+    known. training: fine-tuning after that. views: images of every calibration picture, as `load_images` returns them;
+    rounding uses all, every other step the plain ones.
     """
 
     budget: Budget | float = 4.0
@@ -60,6 +62,7 @@ class CompileOptions:
     cluster: str | None = None
     rounding: Refinement = Refinement.GPTQ
     training: Training | None = None
+    views: int = 1
 
 
 def compile_model(
@@ -83,11 +86,16 @@ def compile_model(
     limit = budget.weight_bits(sum(_weights(graph)))
     journal = Journal(out / "steps")
     key = _key(graph, calibration)
-    split = max(1, 2 * len(calibration) // 3)
+    pictures = _pictures(calibration, opts.views)
+    split = max(1, 2 * pictures // 3)
+    seen, held_out = calibration[:split], calibration[split if split < pictures else 0 : pictures]
+    every_view = calibration.reshape(opts.views, pictures, *calibration.shape[1:])[:, :split].flatten(0, 1)
 
-    cal: Calibration = journal.step("calibrate", key, lambda: calibrate(graph, calibration[:split]))
-    rounded: dict[str, RoundedLayer] = journal.step("round", key, lambda: round_network(cal))
-    held_out = calibration[split:] if split < len(calibration) else calibration
+    cal: Calibration = journal.step("calibrate", key, lambda: calibrate(graph, seen))
+    rounded: dict[str, RoundedLayer] = journal.step(
+        "round", f"{key} {opts.views}", lambda: round_network(cal, images=every_view)
+    )
+    key += f" {opts.views}"
     costs: dict[str, LayerCosts] = journal.step("sensitivity", key, lambda: layer_costs(cal, rounded, held_out))
     key += f" budget {budget}"
     cycle_limit = budget.cycle_limit(device.clock_mhz)
@@ -111,7 +119,7 @@ def compile_model(
         stages = journal.step(
             "refine",
             key,
-            lambda: refine(graph, cal.lowered, qgraph, calibration[:split], held_out, opts.rounding),
+            lambda: refine(graph, cal.lowered, qgraph, seen, held_out, opts.rounding),
         )
         qgraph = best(stages).qgraph
     trained: Retrained[HbpSolution | LatencySolution] | None = None
@@ -156,6 +164,16 @@ def compile_model(
 
 def _weights(graph: Graph) -> list[int]:
     return [int(node.op.weight.size) for node in graph.nodes if isinstance(node.op, Conv | Linear)]
+
+
+def _pictures(calibration: Tensor, views: int) -> int:
+    """How many pictures the images show. DataError when they are no whole number of views."""
+    if views < 1 or len(calibration) % views:
+        raise DataError(
+            f"{len(calibration)} calibration images are no {views} views of each picture; give the images of "
+            "`load_images` with as many views, or views = 1"
+        )
+    return len(calibration) // views
 
 
 def _key(graph: Graph, images: Tensor) -> str:

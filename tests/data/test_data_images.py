@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from bitloom.data.images import Preprocess, load_images
+from bitloom.data.images import Preprocess, Views, load_images
 from bitloom.errors import DataError
 
 PRE = Preprocess((3, 8, 8), (0.0, 0.0, 0.0), (1.0, 1.0, 1.0))
@@ -61,3 +61,48 @@ def test_malformed_labels(tmp_path):
     (tmp_path / "labels.txt").write_text("a.png seven\n")
     with pytest.raises(DataError, match=r"line 1 is 'a.png seven', must be 'file index'"):
         load_images(tmp_path, PRE)
+
+
+def gradient(path, size=(40, 30)):
+    """A picture whose red is the column and whose green is the row."""
+    pixels = np.zeros((size[1], size[0], 3), np.uint8)
+    pixels[..., 0], pixels[..., 1] = np.arange(size[0])[None, :] * 5, np.arange(size[1])[:, None] * 5
+    Image.fromarray(pixels).save(path)
+
+
+def test_views_are_the_plain_images_then_crops_inside_the_picture(tmp_path):
+    for i in range(3):
+        gradient(tmp_path / f"{i}.png")
+    (tmp_path / "labels.txt").write_text("0.png 4\n1.png 5\n2.png 6\n")
+    pre = Preprocess((3, 8, 8), (0.0, 0.0, 0.0), (1.0, 1.0, 1.0), 10)
+    got, plain = load_images(tmp_path, pre, views=Views(5)), load_images(tmp_path, pre)
+    assert got.images.shape == (15, 3, 8, 8)
+    assert got.images[:3].equal(plain.images) and got.plain(5).images.equal(plain.images)
+    assert got.labels.tolist() == [4, 5, 6] * 5 and got.plain(5).labels.tolist() == [4, 5, 6]
+    assert got.plain(5).names == plain.names
+    for view in got.images[3:]:
+        assert float(view.max()) * 255 <= 5 * 39 and float(view.min()) >= 0
+        column, row = view[0].mean(dim=0) * 51, view[1].mean(dim=1) * 51  # in pixels of the picture
+        width, height = float((column[-1] - column[0]).abs()) / 7 * 8, float(row[-1] - row[0]) / 7 * 8
+        assert 0.85 * 24 * 0.9 < width < 1.15 * 24 * 1.1 and 0.85 * 24 * 0.9 < height < 1.15 * 24 * 1.1
+    mirrored = [bool(view[0, 0, 0] > view[0, 0, -1]) for view in got.images[3:]]
+    assert any(mirrored) and not all(mirrored)
+
+
+def test_views_depend_on_the_seed_alone(tmp_path):
+    for i in range(2):
+        gradient(tmp_path / f"{i}.png")
+    first, again = (load_images(tmp_path, PRE, views=Views(3)).images for _ in range(2))
+    assert first.equal(again)
+    assert not first.equal(load_images(tmp_path, PRE, views=Views(3, seed=1)).images)
+
+
+def test_views_of_a_picture_as_small_as_the_crop(tmp_path):
+    save(tmp_path / "a.png", value=9)
+    got = load_images(tmp_path, PRE, views=Views(4)).images
+    assert got.shape == (4, 3, 8, 8) and float((got * 255 - 9).abs().max()) < 1e-3
+
+
+def test_no_views_are_refused():
+    with pytest.raises(DataError, match="0 views of a picture; legal: 1 or more"):
+        Views(0)

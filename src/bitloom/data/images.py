@@ -65,13 +65,17 @@ class ImageSet:
     labels: npt.NDArray[np.int64] | None
     names: tuple[str, ...]
 
+    def plain(self, views: int) -> ImageSet:
+        """The first of so many views of every picture."""
+        count = len(self.images) // views
+        return ImageSet(self.images[:count], None if self.labels is None else self.labels[:count], self.names[:count])
 
-def load_images(
-    folder: Path, preprocess: Preprocess, limit: int | None = None, views: Views | None = None
-) -> ImageSet:
+
+def load_images(folder: Path, preprocess: Preprocess, limit: int | None = None, views: Views | None = None) -> ImageSet:
     """The first `limit` images of `folder` in name order (spread over the classes when there are class folders).
 
-    views: N pictures become views.count * N images: all of them plain, then all in their second view, and so on. Raises DataError: no such folder, no images in it, an unreadable file, a malformed labels.txt.
+    views: N pictures become views.count * N images: all of them plain, then all in their second view, and so on.
+    Raises DataError: no such folder, no images in it, an unreadable file, a malformed labels.txt.
     """
     files, labels = _listing(folder)
     if not files:
