@@ -24,7 +24,7 @@ from bitloom.allocate.sensitivity import layer_costs
 from bitloom.baselines.hawq import mean_traces
 from bitloom.baselines.ompq import orthogonality
 from bitloom.data.cifar import load_jpeg, load_lossless
-from bitloom.data.images import ImageSet, Preprocess, load_images
+from bitloom.data.images import ImageSet, Preprocess, Views, load_images
 from bitloom.frontends.load import load_model
 from bitloom.graph.execute import execute
 from bitloom.graph.ir import Graph
@@ -38,7 +38,7 @@ from bitloom.quantize.statistics import round_network
 class Source:
     """weights: file below the data folder, or one that `make train-cifar` makes; images: of the calibration, imagenet,
     lossless or jpeg. rounding, sensitivity, choice: how many of them serve what; measures: measuring sets, most telling
-    first."""
+    first. views: of every picture in rounding. everywhere: gradients are measured on the images of rounding too."""
 
     weights: str
     images: str
@@ -46,6 +46,8 @@ class Source:
     sensitivity: int
     choice: int
     measures: tuple[str, ...]
+    views: int = 1
+    everywhere: bool = False
 
     def file(self, data: Path) -> Path:
         """Where the weights are."""
@@ -54,12 +56,12 @@ class Source:
 
 _CIFAR = ("cifar10_test_lossless", "cifar10_test_jpeg")
 NETWORKS: dict[str, Source] = {
-    "resnet18": Source("imagenet/weights/resnet18_hybrid.npz", "imagenet", 240, 160, 100, ("val", "val227")),
+    "resnet18": Source("imagenet/weights/resnet18_hybrid.npz", "imagenet", 320, 80, 100, ("val", "val227"), 5, True),
     "resnet20": Source("cifar10/weights/resnet20-12fca82f.th", "lossless", 1024, 512, 1000, _CIFAR),
     "resnet56": Source("cifar10/weights/resnet56-4bfd9763.th", "lossless", 1024, 512, 1000, _CIFAR),
     "vgg16_cifar": Source("vgg16_cifar.pt", "jpeg", 1024, 512, 500, ("cifar10_test_jpeg",)),
     "resnet34_cifar": Source("resnet34_cifar.pt", "jpeg", 1024, 512, 250, ("cifar10_test_jpeg",)),
-    "resnet50": Source("imagenet/weights/resnet50_pqf.npz", "imagenet", 240, 160, 100, ("val",)),
+    "resnet50": Source("imagenet/weights/resnet50_pqf.npz", "imagenet", 320, 80, 100, ("val",), 5, True),
 }
 
 
@@ -82,7 +84,7 @@ class Prepared:
 
     def naive(self) -> dict[str, LayerCosts]:
         """Fisher information of every channel and width at temperature 1, on images that the rounding has seen."""
-        images = self.calibration.images[: len(self.measuring)]
+        images = self.calibration.images[: max(320, len(self.measuring))]
         estimator = ChannelFisher(temperature=1.0, together=2)
         table = self.tables["gptq"]
         return self.journal.step("naive", self.key, lambda: layer_costs(self.calibration, table, images, estimator))
@@ -121,15 +123,21 @@ def prepare(network: str, data: Path, out: Path) -> Prepared:
     n_round, n_measure, n_choice = source.rounding, source.sensitivity, source.choice
     graph = load_model(network, str(source.file(data)))
     images = _calibration_images(network, data)
-    first, second, third = torch.split(images[: n_round + n_measure + n_choice], [n_round, n_measure, n_choice])
+    plain = images[0, : n_round + n_measure + n_choice]
+    first, second, third = torch.split(plain, [n_round, n_measure, n_choice])
+    seen = images[:, :n_round].flatten(0, 1)
     weights = hashlib.sha256(source.file(data).read_bytes()).hexdigest()[:16]
-    journal, key = Journal(out / "steps"), f"{network} {weights} {n_round} {n_measure} {n_choice} 2"
+    journal, key = (
+        Journal(out / "steps"),
+        f"{network} {weights} {n_round} {n_measure} {n_choice} {source.views} {source.everywhere}",
+    )
     calibration: Calibration = journal.step("calibrate", key, lambda: calibrate(graph, first))
-    gptq: dict[str, RoundedLayer] = journal.step("gptq", key, lambda: round_network(calibration))
+    gptq: dict[str, RoundedLayer] = journal.step("gptq", key, lambda: round_network(calibration, images=seen))
     nearest: dict[str, RoundedLayer] = {
         s.name: round_layer(s.weight.reshape(len(s.weight), -1), None) for s in calibration.lowered.convs
     }
-    costs: dict[str, LayerCosts] = journal.step("costs", key, lambda: layer_costs(calibration, gptq, second))
+    measuring = torch.cat([second, first]) if source.everywhere else second  # output errors are of the first 64
+    costs: dict[str, LayerCosts] = journal.step("costs", key, lambda: layer_costs(calibration, gptq, measuring))
     return Prepared(graph, calibration, {"gptq": gptq, "nearest": nearest}, costs, second, third, journal, key)
 
 
@@ -144,7 +152,7 @@ def measured(network: str, name: str, data: Path, limit: int | None = None) -> I
 
 
 def _calibration_images(network: str, data: Path) -> Tensor:
-    """In an order drawn once, so that the three parts are alike."""
+    """(views, N, C, H, W) in an order drawn once, so that the three parts are alike."""
     info, source = zoo.info(network), NETWORKS[network]
     match source.images:
         case "lossless":
@@ -153,7 +161,7 @@ def _calibration_images(network: str, data: Path) -> Tensor:
             needed = source.rounding + source.sensitivity + source.choice
             images = load_jpeg(data / "cifar10" / "cifar10_jpeg.tar.gz", test=False, limit=needed).images
         case _:
-            images = load_images(
-                data / "imagenet" / "calibration", Preprocess(info.image_shape, info.mean, info.std, 256)
-            ).images
-    return images[torch.randperm(len(images), generator=torch.Generator().manual_seed(0))]
+            preprocess = Preprocess(info.image_shape, info.mean, info.std, 256)
+            images = load_images(data / "imagenet" / "calibration", preprocess, None, Views(source.views)).images
+    images = images.unflatten(0, (source.views, -1))
+    return images[:, torch.randperm(images.shape[1], generator=torch.Generator().manual_seed(0))]
