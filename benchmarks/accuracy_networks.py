@@ -31,14 +31,14 @@ from bitloom.graph.ir import Graph
 from bitloom.journal import Journal
 from bitloom.quantize.observe import Calibration, calibrate
 from bitloom.quantize.rounding import RoundedLayer, round_layer
-from bitloom.quantize.statistics import round_network
+from bitloom.quantize.statistics import StatisticsOptions, round_network
 
 
 @dataclass(frozen=True)
 class Source:
     """weights: file below the data folder, or one that `make train-cifar` makes; images: of the calibration, imagenet,
     lossless or jpeg. rounding, sensitivity, choice: how many of them serve what; measures: measuring sets, most telling
-    first. views: of every picture in rounding. everywhere: gradients are measured on the images of rounding too."""
+    first. views: of every picture in rounding. rows: samples of every layer. everywhere: gradients are measured on the images of rounding too."""
 
     weights: str
     images: str
@@ -47,6 +47,7 @@ class Source:
     choice: int
     measures: tuple[str, ...]
     views: int = 1
+    rows: int = 16384
     everywhere: bool = False
 
     def file(self, data: Path) -> Path:
@@ -56,12 +57,14 @@ class Source:
 
 _CIFAR = ("cifar10_test_lossless", "cifar10_test_jpeg")
 NETWORKS: dict[str, Source] = {
-    "resnet18": Source("imagenet/weights/resnet18_hybrid.npz", "imagenet", 320, 80, 100, ("val", "val227"), 5, True),
+    "resnet18": Source(
+        "imagenet/weights/resnet18_hybrid.npz", "imagenet", 320, 80, 100, ("val", "val227"), 5, 65536, True
+    ),
     "resnet20": Source("cifar10/weights/resnet20-12fca82f.th", "lossless", 1024, 512, 1000, _CIFAR),
     "resnet56": Source("cifar10/weights/resnet56-4bfd9763.th", "lossless", 1024, 512, 1000, _CIFAR),
     "vgg16_cifar": Source("vgg16_cifar.pt", "jpeg", 1024, 512, 500, ("cifar10_test_jpeg",)),
     "resnet34_cifar": Source("resnet34_cifar.pt", "jpeg", 1024, 512, 250, ("cifar10_test_jpeg",)),
-    "resnet50": Source("imagenet/weights/resnet50_pqf.npz", "imagenet", 320, 80, 100, ("val",), 5, True),
+    "resnet50": Source("imagenet/weights/resnet50_pqf.npz", "imagenet", 320, 80, 100, ("val",), 5, 65536, True),
 }
 
 
@@ -129,10 +132,13 @@ def prepare(network: str, data: Path, out: Path) -> Prepared:
     weights = hashlib.sha256(source.file(data).read_bytes()).hexdigest()[:16]
     journal, key = (
         Journal(out / "steps"),
-        f"{network} {weights} {n_round} {n_measure} {n_choice} {source.views} {source.everywhere}",
+        f"{network} {weights} {n_round} {n_measure} {n_choice} {source.views} {source.rows} {source.everywhere}",
     )
     calibration: Calibration = journal.step("calibrate", key, lambda: calibrate(graph, first))
-    gptq: dict[str, RoundedLayer] = journal.step("gptq", key, lambda: round_network(calibration, images=seen))
+    samples = StatisticsOptions(rows=source.rows)
+    gptq: dict[str, RoundedLayer] = journal.step(
+        "gptq", key, lambda: round_network(calibration, statistics=samples, images=seen)
+    )
     nearest: dict[str, RoundedLayer] = {
         s.name: round_layer(s.weight.reshape(len(s.weight), -1), None) for s in calibration.lowered.convs
     }

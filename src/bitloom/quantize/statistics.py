@@ -30,7 +30,7 @@ class StatisticsOptions:
     """
 
     rows: int = 16384
-    rows_per_input: int = 8
+    rows_per_input: int = 14
     memory_mib: int = 768
     max_inputs: int = 8192
     seed: int = 0
