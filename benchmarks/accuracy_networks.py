@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import journey
@@ -38,7 +38,8 @@ from bitloom.quantize.statistics import StatisticsOptions, round_network
 class Source:
     """weights: file below the data folder, or one that `make train-cifar` makes; images: of the calibration, imagenet,
     lossless or jpeg. rounding, sensitivity, choice: how many of them serve what; measures: measuring sets, most telling
-    first. views: of every picture in rounding. rows: samples of every layer. everywhere: gradients are measured on the images of rounding too."""
+    first. views: of every picture in rounding. rows: samples of a layer there. everywhere: gradients of the images of
+    rounding count too."""
 
     weights: str
     images: str
@@ -120,20 +121,21 @@ class Prepared:
         return sum(self.channels[n] * self.weights[n] for n in self.costs)
 
 
-def prepare(network: str, data: Path, out: Path) -> Prepared:
-    """Loads, calibrates, rounds and measures, each step resumed from `out` when it has finished before."""
-    source = NETWORKS[network]
+def prepare(network: str, data: Path, out: Path, views: int | None = None) -> Prepared:
+    """Loads, calibrates, rounds and measures, each step resumed from `out` when it has finished before.
+
+    views: other than those of `NETWORKS`, to see what they bring.
+    """
+    source = NETWORKS[network] if views is None else replace(NETWORKS[network], views=views)
     n_round, n_measure, n_choice = source.rounding, source.sensitivity, source.choice
     graph = load_model(network, str(source.file(data)))
-    images = _calibration_images(network, data)
-    plain = images[0, : n_round + n_measure + n_choice]
+    images = _calibration_images(network, source, data)
+    plain = images[0, : n_round + n_measure + n_choice].clone()  # the other views are let go after rounding
     first, second, third = torch.split(plain, [n_round, n_measure, n_choice])
     seen = images[:, :n_round].flatten(0, 1)
     weights = hashlib.sha256(source.file(data).read_bytes()).hexdigest()[:16]
-    journal, key = (
-        Journal(out / "steps"),
-        f"{network} {weights} {n_round} {n_measure} {n_choice} {source.views} {source.rows} {source.everywhere}",
-    )
+    settings = f"{source.views} {source.rows} {source.everywhere}"
+    journal, key = Journal(out / "steps"), f"{network} {weights} {n_round} {n_measure} {n_choice} {settings}"
     calibration: Calibration = journal.step("calibrate", key, lambda: calibrate(graph, first))
     samples = StatisticsOptions(rows=source.rows)
     gptq: dict[str, RoundedLayer] = journal.step(
@@ -157,9 +159,9 @@ def measured(network: str, name: str, data: Path, limit: int | None = None) -> I
     return load_images(data / "imagenet" / name, Preprocess(info.image_shape, info.mean, info.std), limit)
 
 
-def _calibration_images(network: str, data: Path) -> Tensor:
+def _calibration_images(network: str, source: Source, data: Path) -> Tensor:
     """(views, N, C, H, W) in an order drawn once, so that the three parts are alike."""
-    info, source = zoo.info(network), NETWORKS[network]
+    info = zoo.info(network)
     match source.images:
         case "lossless":
             images = load_lossless(data / "cifar10", test=False).images

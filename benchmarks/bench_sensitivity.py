@@ -7,7 +7,7 @@ the slopes inside the layers. Then the divergence on the same images of the allo
 validation or test image is used: this is what the default estimator is chosen on. Writes
 benchmarks/results/sensitivity.json.
 
-    python benchmarks/bench_sensitivity.py [--network resnet20] [--images 128]
+    python benchmarks/bench_sensitivity.py [--network resnet20] [--images 128] [--views N]
 """
 
 from __future__ import annotations
@@ -63,10 +63,12 @@ def main() -> None:
     parser.add_argument("--images", type=int, default=128, help="for the truth")
     parser.add_argument("--out", type=Path, default=ROOT / "out" / "accuracy")
     parser.add_argument("--result", type=Path, default=ROOT / "benchmarks" / "results" / "sensitivity.json")
+    parser.add_argument("--estimators", nargs="+", default=list(ESTIMATORS), choices=list(ESTIMATORS))
+    parser.add_argument("--views", type=int, help="of each picture in rounding (default: as bench_accuracy.py)")
     args = parser.parse_args()
     torch.set_num_threads(int(os.environ["OMP_NUM_THREADS"]))
     folder = journey.DATA
-    prepared = prepare(args.network, folder, args.out)
+    prepared = prepare(args.network, folder, args.out, args.views)
     target = F.log_softmax(float_logits(prepared, prepared.choice, 64), dim=1)
     blank = np.zeros(len(prepared.choice), np.int64)
 
@@ -78,7 +80,8 @@ def main() -> None:
     members = {name: cut(layer.cost, 4) for name, layer in prepared.costs.items()}
     truth = true_changes(prepared, members, prepared.choice[: args.images])
     rows = []
-    for name, estimator in ESTIMATORS.items():
+    for name in args.estimators:
+        estimator = ESTIMATORS[name]
         start = time.process_time()
         costs = layer_costs(prepared.calibration, prepared.tables["gptq"], prepared.measuring, estimator)
         spent = time.process_time() - start

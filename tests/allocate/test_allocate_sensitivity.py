@@ -18,9 +18,10 @@ from bitloom.allocate.estimators.truth import Alone, LayerTruth
 from bitloom.allocate.gradients import GradientOptions, GradientPower, curvature_draw, gradient_power
 from bitloom.allocate.hbp import LayerCosts, allocate
 from bitloom.allocate.output_errors import output_errors
-from bitloom.allocate.probe import Probe, divergence, log_probabilities
+from bitloom.allocate.probe import Probe, divergence, levels_of, log_probabilities
 from bitloom.allocate.sensitivity import Estimator, layer_costs
 from bitloom.errors import DataError
+from bitloom.quantize.observe import ActivationQuantizer, fake_quantize
 
 GRAPH, CALIBRATION, ROUNDED, IMAGES = tiny()
 ESTIMATORS: dict[str, Estimator] = {
@@ -139,6 +140,17 @@ def test_the_probe_keeps_the_output_means() -> None:
     probe.logits(probe.correction_images, outputs=outputs)
     for name, mean in CALIBRATION.output_means.items():
         assert np.allclose(outputs[name].detach().mean(dim=(0, 2, 3)).numpy(), mean, atol=1e-4)
+
+
+def test_levels_of_the_probe_are_the_quantizers_and_their_gradient_is_that_of_clipping() -> None:
+    quantizer = ActivationQuantizer(0.25, -100)
+    x = torch.linspace(-20.0, 70.0, 1441, requires_grad=True)
+    found = levels_of(x, quantizer)
+    assert np.array_equal(found.detach().numpy(), fake_quantize(x.detach().numpy(), quantizer))
+    (gradient,) = torch.autograd.grad(found.square().sum() / 2, [x])
+    low, high = (-127 + 100) * 0.25, (127 + 100) * 0.25
+    inside = (x >= low) & (x <= high)
+    assert gradient[inside].equal(found[inside]) and not gradient[~inside].any()
 
 
 def test_the_probe_at_float_weights_is_the_float_network() -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -27,7 +29,7 @@ from bitloom.graph.ir import (
 )
 from bitloom.quantize.fake import FakeQuantized
 from bitloom.quantize.lower import ConvStep, PoolStep, lower
-from bitloom.quantize.observe import calibrate
+from bitloom.quantize.observe import Calibration, calibrate
 from bitloom.quantize.qgraph import QConcat, QConv, QPool, QuantGraph
 from bitloom.quantize.quantize import QuantizeOptions, quantize
 from bitloom.quantize.rounding import Rounding
@@ -246,6 +248,22 @@ def test_statistics_are_the_covariance_of_the_rows() -> None:
     np.testing.assert_allclose(stats.second_moment, rows.T @ rows / len(rows), atol=1e-4)
     (diagonal,) = layer_statistics(calibration, StatisticsOptions(max_inputs=20))
     np.testing.assert_allclose(diagonal.covariance, np.diag(stats.covariance), atol=1e-4)
+
+
+def test_statistics_of_other_images_and_samples_by_inputs() -> None:
+    graph = _residual_net()
+    calibration, more = calibrate(graph, _images(graph)), _images(graph, 40)
+    own, other = (list(layer_statistics(calibration, images=x)) for x in (None, more))
+    assert [s.rows for s in own] == [24 * r for r in (110, 110, 25, 1)]
+    assert [s.rows for s in other] == [40 * r for r in (110, 110, 25, 1)]
+    assert other[1].mean.tolist() == list(layer_statistics(calibrate_as(calibration, more)))[1].mean.tolist()
+    few = layer_statistics(calibration, StatisticsOptions(rows=24, rows_per_input=2))
+    assert [s.rows for s in few] == [24 * min(r, -(-2 * k // 24)) for r, k in ((110, 27), (110, 72), (25, 8), (1, 756))]
+
+
+def calibrate_as(calibration: Calibration, images: torch.Tensor) -> Calibration:
+    """The same quantizers with other images."""
+    return replace(calibration, images=images)
 
 
 def test_small_memory_means_more_passes_with_the_same_result() -> None:

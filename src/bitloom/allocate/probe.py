@@ -93,7 +93,7 @@ class Probe:
         quantizers = self.calibration.activations
         last = {name: i for i, step in enumerate(self.lowered.steps) for name in step_inputs(step)}
         first = images.contiguous(memory_format=torch.channels_last)  # a quarter faster than the plain order
-        live = {self.lowered.input: _levels(first, quantizers[self.lowered.input])}
+        live = {self.lowered.input: levels_of(first, quantizers[self.lowered.input])}
         for index, step in enumerate(self.lowered.steps):
             if isinstance(step, ConcatStep):
                 live[step.output] = torch.cat([live[x] for x in step.inputs], dim=1)
@@ -112,7 +112,7 @@ class Probe:
                 if step.relu is not None:
                     y = y.clamp(0.0, step.relu.limit)
                 same = not isinstance(step, ConvStep) and step.same_scale
-                live[step.output] = y if same else _levels(y, quantizers[step.output])
+                live[step.output] = y if same else levels_of(y, quantizers[step.output])
             for name in [n for n in live if last.get(n, index) <= index and n != self.lowered.output]:
                 del live[name]
         return live[self.lowered.output].flatten(1)
@@ -134,7 +134,8 @@ class _Levels(torch.autograd.Function):
         return gradients[0] * ctx.saved_tensors[0], None
 
 
-def _levels(x: Tensor, q: ActivationQuantizer) -> Tensor:
+def levels_of(x: Tensor, q: ActivationQuantizer) -> Tensor:
+    """x on the levels of `q`; the gradient is that of clipping."""
     result: Tensor = _Levels.apply(x, q)  # type: ignore[no-untyped-call]
     return result
 
