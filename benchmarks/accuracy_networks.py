@@ -171,5 +171,5 @@ def _calibration_images(network: str, source: Source, data: Path) -> Tensor:
         case _:
             preprocess = Preprocess(info.image_shape, info.mean, info.std, 256)
             images = load_images(data / "imagenet" / "calibration", preprocess, None, Views(source.views)).images
-    images = images.unflatten(0, (source.views, -1))
+    images = images.reshape(source.views, -1, *images.shape[1:])
     return images[:, torch.randperm(images.shape[1], generator=torch.Generator().manual_seed(0))]
