@@ -73,8 +73,9 @@ NETWORKS: dict[str, Source] = {
 class Prepared:
     """What the allocations of one network share.
 
-    tables: rounded rows by rounding; costs: shared by HBP and the baselines with our sensitivities; measuring, choice:
-    calibration images that the rounding has not seen; journal and key: where the baselines' measurements are kept.
+    tables: rounded rows by rounding; costs: shared by HBP and the baselines with our sensitivities; measuring, choice,
+    spare: calibration images that the rounding has not seen, those of the costs, those that choose, and what is left;
+    journal and key: where the baselines' measurements are kept.
     """
 
     graph: Graph
@@ -83,6 +84,7 @@ class Prepared:
     costs: Mapping[str, LayerCosts]
     measuring: Tensor
     choice: Tensor
+    spare: Tensor
     journal: Journal
     key: str
 
@@ -130,8 +132,8 @@ def prepare(network: str, data: Path, out: Path, views: int | None = None) -> Pr
     n_round, n_measure, n_choice = source.rounding, source.sensitivity, source.choice
     graph = load_model(network, str(source.file(data)))
     images = _calibration_images(network, source, data)
-    plain = images[0, : n_round + n_measure + n_choice].clone()  # the other views are let go after rounding
-    first, second, third = torch.split(plain, [n_round, n_measure, n_choice])
+    plain, used = images[0].clone(), n_round + n_measure + n_choice  # the other views are let go after rounding
+    first, second, third, spare = torch.tensor_split(plain, [n_round, n_round + n_measure, used])
     seen = images[:, :n_round].flatten(0, 1)
     weights = hashlib.sha256(source.file(data).read_bytes()).hexdigest()[:16]
     settings = f"{source.views} {source.rows} {source.everywhere}"
@@ -146,7 +148,7 @@ def prepare(network: str, data: Path, out: Path, views: int | None = None) -> Pr
     }
     measuring = torch.cat([second, first]) if source.everywhere else second  # output errors are of the first 64
     costs: dict[str, LayerCosts] = journal.step("costs", key, lambda: layer_costs(calibration, gptq, measuring))
-    return Prepared(graph, calibration, {"gptq": gptq, "nearest": nearest}, costs, second, third, journal, key)
+    return Prepared(graph, calibration, {"gptq": gptq, "nearest": nearest}, costs, second, third, spare, journal, key)
 
 
 def measured(network: str, name: str, data: Path, limit: int | None = None) -> ImageSet:

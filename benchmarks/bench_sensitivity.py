@@ -7,7 +7,10 @@ the slopes inside the layers. Then the divergence on the same images of the allo
 validation or test image is used: this is what the default estimator is chosen on. Writes
 benchmarks/results/sensitivity.json.
 
-    python benchmarks/bench_sensitivity.py [--network resnet20] [--images 128] [--views N]
+    python benchmarks/bench_sensitivity.py [--network resnet20] [--images 128] [--views N] [--more 1464]
+
+With --more the costs are measured on so many calibration images beyond the benchmark's own; rows with another number
+of images stand beside each other.
 """
 
 from __future__ import annotations
@@ -42,10 +45,11 @@ from bitloom.allocate.sensitivity import Estimator, layer_costs
 from bitloom.baselines.layers import best_per_layer
 
 ROOT = Path(__file__).resolve().parents[1]
-BUDGETS = (2.0, 2.5, 3.0, 4.0)
+BUDGETS = (2.0, 2.25, 2.5, 3.0, 3.5, 4.0)
 TRUE_WIDTHS = (2, 3)
 ESTIMATORS: dict[str, Estimator] = {
     "gradient share": GradientShare(),
+    "gradient share, errors of 512 images": GradientShare(images=512),
     "gradient share, exponent 1": GradientShare(exponent=1.0),
     "pooled gradient": GradientShare(exponent=0.0),
     "channel Fisher": ChannelFisher(),
@@ -61,9 +65,10 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--network", default="resnet20", choices=list(NETWORKS))
     parser.add_argument("--images", type=int, default=128, help="for the truth")
+    parser.add_argument("--more", type=int, default=0, help="calibration images for the costs, beyond the usual ones")
+    parser.add_argument("--estimators", nargs="+", default=list(ESTIMATORS), choices=list(ESTIMATORS))
     parser.add_argument("--out", type=Path, default=ROOT / "out" / "accuracy")
     parser.add_argument("--result", type=Path, default=ROOT / "benchmarks" / "results" / "sensitivity.json")
-    parser.add_argument("--estimators", nargs="+", default=list(ESTIMATORS), choices=list(ESTIMATORS))
     parser.add_argument("--views", type=int, help="of each picture in rounding (default: as bench_accuracy.py)")
     args = parser.parse_args()
     torch.set_num_threads(int(os.environ["OMP_NUM_THREADS"]))
@@ -79,23 +84,30 @@ def main() -> None:
 
     members = {name: cut(layer.cost, 4) for name, layer in prepared.costs.items()}
     truth = true_changes(prepared, members, prepared.choice[: args.images])
-    rows = []
+    measuring = torch.cat([prepared.measuring, prepared.spare[: args.more]])
     for name in args.estimators:
         estimator = ESTIMATORS[name]
         start = time.process_time()
-        costs = layer_costs(prepared.calibration, prepared.tables["gptq"], prepared.measuring, estimator)
+        costs = layer_costs(prepared.calibration, prepared.tables["gptq"], measuring, estimator)
         spent = time.process_time() - start
-        line: dict[str, Any] = {"network": args.network, "estimator": name, "cpu_s": spent}
+        line: dict[str, Any] = {"network": args.network, "estimator": name, "images": len(measuring), "cpu_s": spent}
         line["passes"] = estimator.passes(len(prepared.costs))
         line |= agreement(truth, {n: c.cost for n, c in costs.items()}, members)
         line["kl"] = {str(b): judge(allocate(costs, WIDTHS, int(prepared.total * b)).allocation) for b in BUDGETS}
         line["kl_per_layer"] = {
             str(b): judge(best_per_layer(costs, WIDTHS, int(prepared.total * b), judge)) for b in BUDGETS
         }
-        rows.append(line)
         print(line, flush=True)
-        args.result.parent.mkdir(parents=True, exist_ok=True)
-        args.result.write_text(json.dumps({"command": "make bench-sensitivity", "rows": rows}, indent=1) + "\n")
+        record(args.result, line)
+
+
+def record(path: Path, line: dict[str, Any]) -> None:
+    """Puts a row into the result file, in place of an older one of the same estimator and images."""
+    keys = ("network", "estimator", "images")
+    known = json.loads(path.read_text())["rows"] if path.is_file() else []
+    rows = [*(r for r in known if any(r[k] != line[k] for k in keys)), line]
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps({"command": "make bench-sensitivity", "rows": rows}, indent=1) + "\n")
 
 
 def true_changes(
