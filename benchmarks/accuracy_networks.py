@@ -139,7 +139,7 @@ def prepare(network: str, data: Path, out: Path, views: int | None = None) -> Pr
     settings = f"{source.views} {source.rows} {source.everywhere}"
     journal, key = Journal(out / "steps"), f"{network} {weights} {n_round} {n_measure} {n_choice} {settings}"
     calibration: Calibration = journal.step("calibrate", key, lambda: calibrate(graph, first))
-    samples = StatisticsOptions(rows=source.rows)
+    samples = StatisticsOptions(rows=source.rows, rows_per_input=0)
     gptq: dict[str, RoundedLayer] = journal.step(
         "gptq", key, lambda: round_network(calibration, statistics=samples, images=seen)
     )
