@@ -19,10 +19,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from bitloom.errors import DataError
 from bitloom.quantize.blocks import Block, blocks_of
 from bitloom.quantize.lower import ConvStep, Lowered
-from bitloom.quantize.paths import Paths
+from bitloom.quantize.paths import Paths, check_fitting_images
 from bitloom.quantize.qgraph import QuantGraph
 from bitloom.quantize.rounding import round_rows
 from bitloom.quantize.statistics import rows_at, sample_positions
@@ -71,10 +70,7 @@ def compensate(
     value, and a few matrices of one layer. Raises DataError when the images are too few or not finite.
     """
     opts = options or CompensateOptions()
-    if images.shape[0] < opts.min_images:
-        raise DataError(f"{images.shape[0]} images for rounding, need at least {opts.min_images}; give more images")
-    if not bool(torch.isfinite(images).all()):
-        raise DataError("images for rounding hold NaN or infinite pixels; remove them")
+    check_fitting_images(images, opts.min_images, "rounding")
     network = TrainableNetwork(lowered, start)
     choices: list[LayerChoice] = []
     with torch.no_grad():

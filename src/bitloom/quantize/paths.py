@@ -7,11 +7,20 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor
 
+from bitloom.errors import DataError
 from bitloom.quantize.blocks import Block
 from bitloom.quantize.stream import run_float
 from bitloom.quantize.trainable import TrainableNetwork
 
 HALF_LIMIT = 65000.0  #: float path values are kept in 16 bits
+
+
+def check_fitting_images(images: Tensor, least: int, purpose: str) -> None:
+    """DataError when images (N, C, H, W) are fewer than `least` or not finite."""
+    if images.shape[0] < least:
+        raise DataError(f"{images.shape[0]} images for {purpose}, need at least {least}; give more images")
+    if not bool(torch.isfinite(images).all()):
+        raise DataError(f"images for {purpose} hold NaN or infinite pixels; remove them")
 
 
 class Paths:

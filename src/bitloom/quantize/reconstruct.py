@@ -14,11 +14,11 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from bitloom.errors import DataError, TrainingError
+from bitloom.errors import TrainingError
 from bitloom.quantize.augment import Augment, augmented
 from bitloom.quantize.blocks import Block, blocks_of
 from bitloom.quantize.lower import Lowered
-from bitloom.quantize.paths import Paths
+from bitloom.quantize.paths import Paths, check_fitting_images
 from bitloom.quantize.qgraph import QuantGraph
 from bitloom.quantize.stream import run_float
 from bitloom.quantize.trainable import QuantizedWeights, TrainableNetwork
@@ -65,12 +65,7 @@ def reconstruct(
     few images, not finite) and TrainingError (the loss is no number).
     """
     opts = options or ReconstructOptions()
-    if images.shape[0] < opts.min_images:
-        raise DataError(
-            f"{images.shape[0]} images for reconstruction, need at least {opts.min_images}; give more images"
-        )
-    if not bool(torch.isfinite(images).all()):
-        raise DataError("images for reconstruction hold NaN or infinite pixels; remove them")
+    check_fitting_images(images, opts.min_images, "reconstruction")
     judges = max(1, round(opts.held_out * len(images)))
     network = TrainableNetwork(lowered, start)
     paths = Paths(network, _copies(images, judges, opts), opts.batch)
