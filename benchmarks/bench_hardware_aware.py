@@ -14,31 +14,25 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import journey
 import numpy as np
+from real_costs import DATA, WEIGHTS, real_costs
 
 from bitloom import zoo
 from bitloom.allocate.allocation import WIDTHS, BitAllocation, uniform
 from bitloom.allocate.hbp import LayerCosts, allocate
 from bitloom.allocate.latency import LatencyAllocator, LatencySolution
-from bitloom.allocate.sensitivity import layer_costs
 from bitloom.data.images import Preprocess, load_images
 from bitloom.evaluate import Evaluation, evaluate
 from bitloom.explore.pricing import NetworkCycles
 from bitloom.frontends.load import load_model
 from bitloom.graph.ir import Graph
-from bitloom.journal import Journal
-from bitloom.quantize.observe import Calibration, calibrate
 from bitloom.quantize.quantize import quantize
-from bitloom.quantize.rounding import RoundedLayer
-from bitloom.quantize.statistics import round_network
 from bitloom.report.hardware import hardware_figure
 from bitloom.target.arch import named_arch
 from bitloom.target.device import load_device
 
 ROOT = Path(__file__).resolve().parents[1]
 RESULT = ROOT / "benchmarks" / "results" / "hardware_aware.json"
-WEIGHTS = {"resnet18": "resnet18_hybrid.npz", "resnet50": "resnet50_pqf.npz"}
 #: Cycle limits of the front, loosest first; the shown one stands in the picture of the bits.
 LIMITS = {
     "resnet18": (230_000, 210_000, 200_000, 190_000, 180_000, 175_000),
@@ -48,23 +42,6 @@ LIMITS = {
 }
 SHOWN = {"resnet18": 175_000, "resnet34": 360_000, "resnet50": 420_000, "vgg16": 2_300_000}
 BUDGETS = (3.0, 3.5, 4.0)
-CALIBRATION = 150  #: images, a third of them for the sensitivities
-
-
-def prepare(
-    name: str, data: Path, out: Path
-) -> tuple[Graph, Calibration, dict[str, RoundedLayer], dict[str, LayerCosts]]:
-    """Graph, calibration, rounded weights of every width, and costs; kept in `out`."""
-    graph = load_model(name, str(data / "weights" / WEIGHTS[name]))
-    info = zoo.info(name)
-    images = load_images(data / "calibration", Preprocess(info.image_shape, info.mean, info.std, 256), CALIBRATION)
-    journal, split = Journal(out / name), 2 * CALIBRATION // 3
-    cal: Calibration = journal.step("calibrate", name, lambda: calibrate(graph, images.images[:split]))
-    rounded: dict[str, RoundedLayer] = journal.step("round", name, lambda: round_network(cal))
-    costs: dict[str, LayerCosts] = journal.step(
-        "sensitivity", name, lambda: layer_costs(cal, rounded, images.images[split:])
-    )
-    return graph, cal, rounded, costs
 
 
 def drawn_costs(graph: Graph) -> dict[str, LayerCosts]:
@@ -166,23 +143,21 @@ def main() -> int:
     parser.add_argument("--networks", nargs="*", default=list(WEIGHTS), choices=WEIGHTS)
     parser.add_argument("--drawn", nargs="*", default=["resnet34", "resnet50", "vgg16"], choices=LIMITS)
     parser.add_argument("--measure", type=int, default=0, help="images of val for top-1 (0: none)")
-    parser.add_argument("--out", type=Path, default=ROOT / "out" / "hardware-aware")
     args = parser.parse_args()
-    data = journey.DATA / "imagenet"
-    if args.networks and not data.is_dir():
-        print(f"{data}: no such folder; set BITLOOM_DATA", file=sys.stderr)
+    if args.networks and not DATA.is_dir():
+        print(f"{DATA}: no such folder; set BITLOOM_DATA", file=sys.stderr)
         return 2
     for name in args.networks:
-        graph, cal, rounded, costs = prepare(name, data, args.out)
-        rows, shown, model = front_of(name, graph, costs)
+        real = real_costs(name)
+        rows, shown, model = front_of(name, real.graph, real.costs)
         draw(name, rows, shown, model)
         measured = []
         if args.measure:
             info = zoo.info(name)
-            images = load_images(data / "val", Preprocess(info.image_shape, info.mean, info.std), args.measure)
+            images = load_images(DATA / "val", Preprocess(info.image_shape, info.mean, info.std), args.measure)
             for label in ("uniform", "no limit", f"limit {SHOWN[name]}"):
-                qgraph = quantize(graph, shown[label], cal, rounded=rounded)
-                accuracy = evaluate(graph, qgraph, Evaluation(images.images, images.labels), 16)
+                qgraph = quantize(real.graph, shown[label], real.calibration, rounded=real.rounded)
+                accuracy = evaluate(real.graph, qgraph, Evaluation(images.images, images.labels), 16)
                 cycles = model.run(shown[label].bits).cycles
                 measured.append({"network": name, "allocation": label, "model_cycles": cycles, "accuracy": accuracy})
                 print(json.dumps(measured[-1]), flush=True)

@@ -14,12 +14,12 @@ from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
+from real_costs import WEIGHTS, real_costs
 from torch import Tensor
 
 from bitloom import zoo
 from bitloom.allocate.allocation import WIDTHS, BitAllocation
 from bitloom.allocate.latency import WIDE, LatencyAllocator
-from bitloom.allocate.sensitivity import layer_costs
 from bitloom.data.images import Preprocess, load_images
 from bitloom.explore.pricing import NetworkCycles
 from bitloom.frontends.load import load_model
@@ -29,18 +29,15 @@ from bitloom.quantize.observe import CalibrationOptions, calibrate
 from bitloom.quantize.qgraph import QuantGraph
 from bitloom.quantize.quantize import QuantizeOptions, quantize
 from bitloom.quantize.rounding import RoundedLayer, round_layer
-from bitloom.quantize.statistics import round_network
 from bitloom.reference.fast import quantize_input, run_fast
 from bitloom.target.arch import named_arch
 from bitloom.target.device import load_device
 
-WEIGHTS = {"resnet18": "resnet18_hybrid.npz", "resnet50": "resnet50_pqf.npz"}
 NETWORKS = ("resnet18", "resnet34", "resnet50", "vgg16")
 BUDGET = 4.0  #: mean bits per weight
 #: Bound of the modelled cycles of one image on the build `full`.
 CYCLES = {"resnet18": 180_000, "resnet50": 415_000}
 FC_BITS = 3  #: of VGG-16's fully connected layers: 103 M weights that DDR has to deliver
-CALIBRATION = 150  #: images; a third of them is held out for the sensitivities
 SEED = 20261124
 
 Int8Array = npt.NDArray[np.int8]
@@ -62,7 +59,7 @@ def prepare(name: str, data: Path, folder: Path) -> Prepared:
         with path.open("rb") as file:
             loaded: Prepared = pickle.load(file)
         return loaded
-    made = _with_hbp(name, data) if name in WEIGHTS else _same_mix(name, data, prepare("resnet18", data, folder))
+    made = _with_hbp(name) if name in WEIGHTS else _same_mix(name, data, prepare("resnet18", data, folder))
     folder.mkdir(parents=True, exist_ok=True)
     part = path.with_suffix(".part")
     with part.open("wb") as file:
@@ -97,17 +94,11 @@ def images_of(name: str, data: Path, count: int, part: str = "calibration") -> T
     return load_images(data / part, Preprocess(info.image_shape, info.mean, info.std, resize), count).images
 
 
-def _with_hbp(name: str, data: Path) -> Prepared:
-    graph = load_model(name, str(data / "weights" / WEIGHTS[name]))
-    images = images_of(name, data, CALIBRATION)
-    split = 2 * CALIBRATION // 3
-    calibration = calibrate(graph, images[:split])
-    rounded = round_network(calibration)
-    costs = layer_costs(calibration, rounded, images[split:])
-    weights = sum(c.weights * len(c.cost) for c in costs.values())
-    model = NetworkCycles(graph, named_arch("full"), load_device("xczu15eg"))
-    solution = LatencyAllocator(costs, WIDTHS, model).allocate(int(BUDGET * weights), CYCLES[name])
-    qgraph = quantize(graph, solution.allocation, calibration, rounded=rounded)
+def _with_hbp(name: str) -> Prepared:
+    real = real_costs(name)
+    model = NetworkCycles(real.graph, named_arch("full"), load_device("xczu15eg"))
+    solution = LatencyAllocator(real.costs, WIDTHS, model).allocate(int(BUDGET * real.weights), CYCLES[name])
+    qgraph = quantize(real.graph, solution.allocation, real.calibration, rounded=real.rounded)
     return Prepared(qgraph, solution.allocation, f"HBP on real weights, at most {CYCLES[name]} modelled cycles")
 
 

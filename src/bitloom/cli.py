@@ -73,6 +73,9 @@ MinBits = Annotated[int, typer.Option(help="smallest width of a channel (0: chan
 Rounding = Annotated[
     Refinement, typer.Option(help="after the widths are chosen: GPTQ alone, compensated, or learned (minutes)")
 ]
+Equalize = Annotated[
+    float, typer.Option(help="scale channels by this power of their size first (0: not; 0.5 for uneven channels)")
+]
 CalibrationCount = Annotated[int, typer.Option(help="calibration images")]
 ViewCount = Annotated[
     int, typer.Option(help="random crops of each calibration image for rounding, the plain one first")
@@ -119,6 +122,7 @@ def compile_command(
     cycles: Cycles = None,
     min_bits: MinBits = 0,
     rounding: Rounding = Refinement.GPTQ,
+    equalize: Equalize = 0.0,
     calibration: CalibrationCount = 200,
     views: ViewCount = 4,
     simulate: Simulate = 1,
@@ -132,7 +136,13 @@ def compile_command(
     graph = load_model(model, weights, _shape(shape))
     preprocess = preprocess_for(model, graph, mean, std, resize)
     options = CompileOptions(
-        budget=asked, simulated=simulate, batch=batch, cluster=cluster, rounding=rounding, views=views
+        budget=asked,
+        simulated=simulate,
+        batch=batch,
+        cluster=cluster,
+        rounding=rounding,
+        views=views,
+        equalize=equalize,
     )
     _compile(graph, preprocess, data, calibration, evaluate, target, arch, out, options, as_json)
 

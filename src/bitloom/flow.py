@@ -26,6 +26,7 @@ from bitloom.program.container import Program, save
 from bitloom.program.lower import lower
 from bitloom.program.ordering import choose_order, reorder
 from bitloom.program.plan import plan
+from bitloom.quantize.equalize import EqualizeOptions, equalize
 from bitloom.quantize.finetune import print_progress
 from bitloom.quantize.observe import Calibration, calibrate
 from bitloom.quantize.parallel import leads
@@ -51,7 +52,7 @@ class CompileOptions:
     whole runs. evaluated: images evaluated together. structural: simulate the bit-true build instead of the fast one.
     cluster: address of a dask scheduler whose workers simulate. rounding: how far rounding goes once the widths are
     known. training: fine-tuning after that. views: images of every calibration picture, as `load_images` returns them;
-    rounding uses all, every other step the plain ones.
+    rounding uses all, every other step the plain ones. equalize: power of the channels' sizes in `equalize`; 0: none.
     """
 
     budget: Budget | float = 4.0
@@ -63,6 +64,7 @@ class CompileOptions:
     rounding: Refinement = Refinement.GPTQ
     training: Training | None = None
     views: int = 1
+    equalize: float = 0.0
 
 
 def compile_model(
@@ -91,6 +93,10 @@ def compile_model(
     seen, held_out = calibration[:split], calibration[split if split < pictures else 0 : pictures]
     every_view = calibration.reshape(opts.views, pictures, *calibration.shape[1:])[:, :split].flatten(0, 1)
 
+    original = graph
+    if opts.equalize:
+        key += f" equalized {opts.equalize:g}"
+        graph = equalize(graph, seen, EqualizeOptions(power=opts.equalize))
     cal: Calibration = journal.step("calibrate", key, lambda: calibrate(graph, seen))
     rounded: dict[str, RoundedLayer] = journal.step(
         "round", f"{key} {opts.views}", lambda: round_network(cal, images=every_view)
@@ -136,7 +142,7 @@ def compile_model(
     save(program, out / "program.bitloom")
     key += _evaluation_key(evaluation)
     accuracy: dict[str, Any] = journal.step(
-        "accuracy", key, lambda: evaluate(graph, qgraph, evaluation, opts.evaluated)
+        "accuracy", key, lambda: evaluate(original, qgraph, evaluation, opts.evaluated)
     )
     model = planned_performance(planned, device)
     run, chosen = None, evaluation.images[: -(-opts.simulated // opts.batch) * opts.batch]

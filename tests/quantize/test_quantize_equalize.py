@@ -8,12 +8,17 @@ import torch
 from small_networks import images, residual_graph
 
 from bitloom import zoo
+from bitloom.allocate.allocation import uniform
 from bitloom.errors import DataError
 from bitloom.frontends.torch_export import from_torch
 from bitloom.graph.execute import execute
 from bitloom.graph.ir import Graph
 from bitloom.quantize.equalize import EqualizeOptions, equalize, scale_classes
 from bitloom.quantize.lower import lower
+from bitloom.quantize.observe import calibrate
+from bitloom.quantize.quantize import quantize
+from bitloom.quantize.refine import divergence
+from bitloom.quantize.statistics import round_network
 
 
 def _logits(graph: Graph, x: torch.Tensor) -> torch.Tensor:
@@ -68,3 +73,21 @@ def test_broken_weights_are_named() -> None:
     next(n for n in graph.nodes if n.name == "c1").op.weight[0, 0, 0, 0] = np.nan
     with pytest.raises(DataError, match="tensor 'ap' holds NaN"):
         equalize(graph, images())
+
+
+def test_uneven_channels_quantize_better_after_it() -> None:
+    graph, x, rng = residual_graph(), images(60), np.random.default_rng(2)
+    uneven = np.exp(rng.normal(0, 1.5, 8))
+    weights = {n.name: n.op.weight for n in graph.nodes if hasattr(n.op, "weight")}
+    for name in ("c1", "c3"):  # the writers of one class
+        weights[name][:] *= uneven[:, None, None, None].astype(np.float32)
+    next(n for n in graph.nodes if n.name == "c1").op.bias[:] *= uneven.astype(np.float32)
+    weights["c2"][:] /= uneven[None, :, None, None].astype(np.float32)
+    weights["fc"][:] /= np.repeat(uneven, 9)[None, :].astype(np.float32)
+
+    def loss(g: Graph) -> float:
+        calibration = calibrate(g, x[:40])
+        start = quantize(g, uniform(g, 4), calibration, rounded=round_network(calibration))
+        return divergence(calibration.lowered, start, x[40:])
+
+    assert loss(equalize(graph, x[:40], EqualizeOptions(power=1.0))) < 0.7 * loss(graph)

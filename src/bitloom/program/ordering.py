@@ -15,6 +15,7 @@ from dataclasses import replace
 import numpy as np
 import numpy.typing as npt
 
+from bitloom.graph.ties import Ties
 from bitloom.program.regions import IntArray
 from bitloom.program.weights import TWO_PASS_BITS
 from bitloom.quantize.qgraph import Int8Array, QConcat, QConv, QNode, QuantGraph
@@ -23,24 +24,17 @@ from bitloom.target.arch import ArchConfig
 
 def tied_tensors(qgraph: QuantGraph) -> dict[str, str | None]:
     """Tensor -> name of its class of equal channel order; None: the order must stay."""
-    parent = {name: name for name in qgraph.tensors}
-
-    def find(name: str) -> str:
-        while parent[name] != name:
-            name = parent[name]
-        return name
-
-    fixed = {qgraph.input, qgraph.output}
+    ties = Ties(qgraph.tensors)
+    ties.fix(qgraph.input, qgraph.output)
     for node in qgraph.nodes:
         if isinstance(node, QConcat):
-            fixed.update((*node.inputs, node.output))
+            ties.fix(*node.inputs, node.output)
             continue
         if not isinstance(node, QConv):
-            parent[find(node.input)] = find(node.output)
+            ties.tie(node.input, node.output)
         if node.residual is not None:
-            parent[find(node.residual)] = find(node.output)
-    kept = {find(name) for name in fixed}
-    return {name: None if find(name) in kept else find(name) for name in qgraph.tensors}
+            ties.tie(node.residual, node.output)
+    return ties.classes()
 
 
 def choose_order(qgraph: QuantGraph, arch: ArchConfig) -> dict[str, IntArray]:

@@ -21,6 +21,7 @@ from torch import Tensor
 from bitloom.errors import DataError
 from bitloom.graph.execute import execute
 from bitloom.graph.ir import Conv, Graph, Linear, Node
+from bitloom.graph.ties import Ties
 from bitloom.quantize.lower import ConcatStep, ConvStep, Lowered, lower
 
 Factors = npt.NDArray[np.float64]
@@ -56,26 +57,19 @@ def equalize(graph: Graph, images: Tensor, options: EqualizeOptions | None = Non
 
 def scale_classes(lowered: Lowered) -> dict[str, str | None]:
     """Tensor -> class of tensors that must share their factors; None: the tensor must stay."""
-    parent = {name: name for name in lowered.shapes}
-
-    def find(name: str) -> str:
-        while parent[name] != name:
-            name = parent[name]
-        return name
-
-    fixed = {lowered.input, lowered.output}
+    ties = Ties(lowered.shapes)
+    ties.fix(lowered.input, lowered.output)
     for step in lowered.steps:
         if isinstance(step, ConcatStep):
-            fixed.update((*step.inputs, step.output))
+            ties.fix(*step.inputs, step.output)
             continue
         if step.relu is not None and step.relu.limit is not None:
-            fixed.add(step.output)
+            ties.fix(step.output)
         if not isinstance(step, ConvStep):
-            parent[find(step.input)] = find(step.output)
+            ties.tie(step.input, step.output)
         if step.residual is not None:
-            parent[find(step.residual)] = find(step.output)
-    kept = {find(name) for name in fixed}
-    return {name: None if find(name) in kept else find(name) for name in lowered.shapes}
+            ties.tie(step.residual, step.output)
+    return ties.classes()
 
 
 def _mean_squares(
