@@ -14,7 +14,7 @@ def test_rows_count_from_each_image(pixels: int, seed: int) -> None:
     grid_w, rows = int(rng.choice([1, 2, 7, 30])), int(rng.choice([1, 2, 5, 4095]))
     groups, tile, cycles = 40, int(rng.integers(1, 9)), 400
     advance = pixels // grid_w
-    drive = {name: np.zeros(cycles, np.int64) for name in ("rst_i", "init_i", "next_i", "mark_i", "rewind_i", "home_i")}
+    drive = {name: np.zeros(cycles, np.int64) for name in ("rst_i", "init_i", "go_i", "mark_i", "rewind_i", "home_i")}
     drive["rst_i"][0] = drive["init_i"][2] = 1
     expected: dict[int, int] = {}
     at = 4 + pixels
@@ -24,10 +24,9 @@ def test_rows_count_from_each_image(pixels: int, seed: int) -> None:
             for group in span:
                 expected[at] = group
                 last = group == span[-1]
-                move = "next_i" if not last or not again else "rewind_i"
-                if last and not again and span[-1] == groups - 1:
-                    move = "home_i"
-                drive[move][at] = 1
+                drive["go_i"][at] = 1
+                drive["rewind_i"][at] = last and again
+                drive["home_i"][at] = last and not again and span[-1] == groups - 1
                 drive["mark_i"][at] = last
                 at += 1
     expected[at] = 0

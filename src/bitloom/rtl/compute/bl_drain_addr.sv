@@ -58,8 +58,7 @@ module bl_drain_addr
   bl_coords #(.P(P)) u_coords (
     .clk_i, .rst_i, .init_i,
     .rows_i(12'hFFF), .grid_w_i(cmd_i.grid_w), .adv_y_i(cmd_i.adv_y), .adv_x_i(cmd_i.adv_x),
-    .next_i  (enter & ~last_q), .mark_i(1'b0), .rewind_i(1'b0),
-    .home_i  (enter & last_q),
+    .go_i    (enter), .mark_i(1'b0), .rewind_i(1'b0), .home_i(last_q),
     .ready_o (coords_ready), .oy_o(oy), .ox_o(ox)
   );
 

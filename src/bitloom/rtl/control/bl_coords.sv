@@ -2,9 +2,9 @@
 // oy = n div grid_w mod rows, ox = n mod grid_w, kept incrementally (no divider); adv_y = (P div grid_w) mod rows.
 // Rows that never wrap: rows_i = 4095.
 //   init_i   starts the sequential set-up for a new grid (P cycles, ready_o low meanwhile)
-//   next_i   to the following group        mark_i   (with next_i) the following group becomes the tile's start
-//   rewind_i back to the tile's start      home_i   back to group 0, which becomes the tile's start
-// At most one of next_i, rewind_i, home_i in a cycle. Resource: 3 × P × 29 flip-flops, P × 6 adders side by side.
+//   go_i     to the following group; with rewind_i back to the tile's start instead, with home_i back to group 0, which becomes
+//            the tile's start; with mark_i alone the following group becomes the tile's start
+// Resource: 3 × P × 29 flip-flops, P × 6 adders side by side.
 module bl_coords #(
   parameter int unsigned P = 2
 ) (
@@ -15,7 +15,7 @@ module bl_coords #(
   input  logic [16:0]       grid_w_i,
   input  logic [11:0]       adv_y_i,
   input  logic [16:0]       adv_x_i,
-  input  logic              next_i,
+  input  logic              go_i,
   input  logic              mark_i,
   input  logic              rewind_i,
   input  logic              home_i,
@@ -88,21 +88,13 @@ module bl_coords #(
       end else begin
         walk_x_q <= walk_x_q + 17'd1;
       end
-    end else if (next_i) begin
-      y_q <= next_y;
-      x_q <= next_x;
-      if (mark_i) begin
-        start_y_q <= next_y;
-        start_x_q <= next_x;
+    end else if (go_i) begin
+      y_q <= home_i ? home_y_q : rewind_i ? start_y_q : next_y;
+      x_q <= home_i ? home_x_q : rewind_i ? start_x_q : next_x;
+      if (home_i || (mark_i && !rewind_i)) begin
+        start_y_q <= home_i ? home_y_q : next_y;
+        start_x_q <= home_i ? home_x_q : next_x;
       end
-    end else if (rewind_i) begin
-      y_q <= start_y_q;
-      x_q <= start_x_q;
-    end else if (home_i) begin
-      y_q       <= home_y_q;
-      x_q       <= home_x_q;
-      start_y_q <= home_y_q;
-      start_x_q <= home_x_q;
     end
     if (rst_i) lane_q <= PW'(P);
   end

@@ -2,7 +2,9 @@
 //   for vector: for tile: for tap: for chunk: for pass (hi, lo as the weight engine says): for group in tile
 // A step starts when its digits are in the shadow (step_ready_i); a tile also when its accumulator buffer is free and LOAD has
 // come far enough. Inside a step nothing stalls, so the drain of a tile may start with the first group of its last step.
-//   start_i     cmd_i is stable from here until done_o
+// Nothing is compared in the cycle of a decision: counters hold what is left of each loop and a flag that says whether the
+// present step is the last; accumulator buffer and input of the next tile are looked at while this one runs.
+//   start_i     cmd_i is stable from two cycles before until busy_o falls
 //   step_take_o the step's first group is issued in this cycle
 //   wait_*_o    why nothing is issued (at most one)
 //   job_*       a tile whose last sums are (being) written, in order
@@ -83,159 +85,223 @@ module bl_issue
   logic [1:0]  job_in_q, job_out_q;
   logic [2:0]  job_ready_q;
 
-  // ---- loop counters ----
+  // ---- loop counters: what is left, and flags that say one step ahead where a loop ends ----
   logic [GroupW-1:0] grp_q;
-  logic [7:0]        tile_groups_q;
-  logic [9:0]        tap_q;          // tap in use
+  logic [7:0]        tile_groups_q, groups_left_q;
+  logic [9:0]        taps_left_q;
   logic [TapW-1:0]   next_tap_q;     // tap being fetched
   logic              fresh_q;        // tap_i holds next_tap_q
   tap_t              cur_tap_q;
-  logic [11:0]       chunk_q;
+  logic [11:0]       chunk_left_q, vecs_left_q, push_left_q;
   logic [17:0]       base_q;         // row of group 0 of the current step
-  logic [17:0]       chunk_row_q;    // in_base + chunk * in_chunk_rows
-  logic [15:0]       tile_q, tile_base_q, group_abs_q;
-  logic [11:0]       vec_q, pushed_q;
+  logic [15:0]       tiles_left_q, tile_base_q, group_abs_q;
   logic [12:0]       chunks_left_q;
-  logic              new_tile_q, hi_q, buf_q;
+  logic              new_tile_q, hi_q, buf_q, push_any_q;
   logic [1:0]        buf_busy_q, ptag_q, push_ptag_q;
-  logic [17:0]       out_row_q, res_row_q, load_need_q;
-  logic [19:0]       n_steps_q;
+  logic [17:0]       out_row_q, res_row_q, out_jump_q, res_jump_q;
   logic              coords_ready;
   logic              unused_cmd;
-  assign unused_cmd = ^{cmd_i, tile_groups_q[7]};
+  assign unused_cmd = ^cmd_i;
 
-  logic first_group, last_group, hi_now, last_chunk, last_tap, last_step, last_tile, last_vec, need_tap, tile_ok, load_ok, go;
+  logic first_group_q, last_group_q, last_chunk_q, last_tap_q, last_tile_q, next_last_tile_q, last_vec_q;
+  logic tile_ok_q;                   // a first group may begin: inside a tile, or buffer and input are there
+  logic one_chunk_q, one_tap_q, one_tile_q, two_tiles_q, one_group_q, one_group_last_q;   // from the command
+  logic hi_now, last_step, need_tap, go, tile_end, run_q;   // run_q: state_q is Run
 
-  assign first_group = grp_q == '0;
-  assign last_group  = 8'(grp_q) + 8'd1 == tile_groups_q;
-  assign hi_now      = first_group ? pass_hi_i : hi_q;
-  assign last_chunk  = chunk_q + 12'd1 == cmd_i.in_chunks;
-  assign last_tap    = tap_q + 10'd1 == cmd_i.n_taps;
-  assign last_step   = last_chunk & last_tap & ~hi_now;
-  assign last_tile   = tile_q + 16'd1 == cmd_i.n_tiles;
-  assign last_vec    = vec_q + 12'd1 == cmd_i.n_vectors;
-  assign need_tap    = last_chunk & ~hi_now;
-  assign load_ok     = load_count_i >= load_need_q;
-  assign tile_ok     = ~new_tile_q | (~buf_busy_q[buf_q] & load_ok);
-  assign go          = (state_q == Run) & (~first_group | (step_ready_i & tile_ok)) & (~(last_group & need_tap) | fresh_q);
+  assign hi_now    = first_group_q ? pass_hi_i : hi_q;
+  assign need_tap  = last_chunk_q & ~hi_now;
+  assign last_step = need_tap & last_tap_q;
+  assign go        = run_q & (~first_group_q | (step_ready_i & tile_ok_q)) & (~(last_group_q & need_tap) | fresh_q);
+  assign tile_end  = go & last_group_q & last_step;
 
   assign valid_o     = go;
-  assign step_take_o = go & first_group;
+  assign step_take_o = go & first_group_q;
   assign row_o       = base_q + {2'b0, group_abs_q};
   assign tap_o       = cur_tap_q;
   assign buf_o       = buf_q;
   assign group_o     = grp_q;
   assign first_o     = new_tile_q;
   assign hi_o        = hi_now;
-  assign last_o      = last_step & first_group;
+  assign last_o      = last_step & first_group_q;
   assign ptag_o      = ptag_q;
   assign busy_o      = state_q != Idle || job_in_q != job_out_q;
   assign tap_index_o = next_tap_q;
 
-  assign wait_drain_o   = (state_q == Run) & ~go & first_group & new_tile_q & buf_busy_q[buf_q];
-  assign wait_input_o   = (state_q == Run) & ~go & first_group & new_tile_q & ~buf_busy_q[buf_q] & ~load_ok;
-  assign wait_weights_o = (state_q == Run) & ~go & first_group & tile_ok & ~step_ready_i & wait_ddr_i;
-  assign wait_planes_o  = (state_q == Run) & ~go & first_group & tile_ok & ~step_ready_i & ~wait_ddr_i;
+  // tile_ok_q low means that the tile is new.
+  assign wait_drain_o   = run_q & first_group_q & ~tile_ok_q & buf_busy_q[buf_q];
+  assign wait_input_o   = run_q & first_group_q & ~tile_ok_q & ~buf_busy_q[buf_q];
+  assign wait_weights_o = run_q & first_group_q & tile_ok_q & ~step_ready_i & wait_ddr_i;
+  assign wait_planes_o  = run_q & first_group_q & tile_ok_q & ~step_ready_i & ~wait_ddr_i;
 
   bl_coords #(.P(P)) u_coords (
     .clk_i, .rst_i, .init_i(start_i),
     .rows_i(cmd_i.image_rows), .grid_w_i(cmd_i.grid_w), .adv_y_i(cmd_i.adv_image), .adv_x_i(cmd_i.adv_x),
-    .next_i  (go & (~last_group | (last_step & ~last_tile))),
-    .mark_i  (last_group),
-    .rewind_i(go & last_group & ~last_step),
-    .home_i  (go & last_group & last_step & last_tile),
+    .go_i    (go),
+    .mark_i  (last_group_q),
+    .rewind_i(last_group_q & ~last_step),
+    .home_i  (last_group_q & last_step & last_tile_q),
     .ready_o (coords_ready), .oy_o, .ox_o
   );
 
-  // ---- vectors to the weight engine, one ahead ----
-  assign vec_valid_o = (state_q == Run) & (pushed_q != cmd_i.n_vectors);
-  assign vec_steps_o = n_steps_q;
-  assign vec_tiles_o = cmd_i.n_tiles;
-  assign vec_ptag_o  = push_ptag_q;
+  // ---- vectors to the weight engine, one ahead; steps of a vector by a multiplier with registers ----
+  logic [47:0] n_steps;
+  logic        unused_steps;
+  bl_dsp_mac u_steps (
+    .clk_i, .a_i({17'd0, cmd_i.n_taps}), .b_i({6'd0, cmd_i.in_chunks}), .c_i(48'd0), .p_o(n_steps)
+  );
+  assign unused_steps = ^n_steps[47:20];
+  assign vec_valid_o  = run_q & push_any_q;
+  assign vec_steps_o  = n_steps[19:0];
+  assign vec_tiles_o  = cmd_i.n_tiles;
+  assign vec_ptag_o   = push_ptag_q;
+
+  // ---- input: tiles for which LOAD has come far enough are counted ahead, up to three ----
+  logic [17:0] load_need_q;
+  logic [15:0] gate_left_q;
+  logic        gate_last_q, gate_settled_q, load_ok_q, permit, has_one_q, has_two_q;
+  logic [1:0]  permits_q, permits;
+
+  assign permit  = gate_settled_q & load_ok_q & (permits_q != 2'd3);
+  assign permits = permits_q + 2'(permit) - 2'(tile_end);
+  always_ff @(posedge clk_i) begin
+    load_ok_q      <= load_count_i >= load_need_q;
+    gate_settled_q <= ~permit;       // load_ok_q is that of load_need_q
+    permits_q      <= permits;
+    has_one_q      <= permits != 2'd0;
+    has_two_q      <= permits[1];
+    if (permit) begin
+      gate_left_q <= gate_last_q ? cmd_i.n_tiles : gate_left_q - 16'd1;
+      gate_last_q <= gate_last_q ? one_tile_q : gate_left_q == 16'd2;
+      load_need_q <= gate_last_q ? cmd_i.load_first : load_need_q + cmd_i.load_step;
+    end
+    if (state_q == Idle) begin
+      gate_left_q    <= cmd_i.n_tiles;
+      gate_last_q    <= one_tile_q;
+      gate_settled_q <= 1'b0;
+      load_need_q    <= cmd_i.load_first;
+      permits_q      <= '0;
+      has_one_q      <= 1'b0;
+      has_two_q      <= 1'b0;
+    end
+  end
 
   // ---- step, tile and vector advance ----
-  logic [17:0] next_chunk_row;
-  assign next_chunk_row = need_tap ? cmd_i.in_base : chunk_row_q + cmd_i.in_chunk_rows;
+  logic [1:0] busy;
+  assign busy = buf_busy_q & ~buf_free_i;
 
   always_ff @(posedge clk_i) begin
-    fresh_q   <= 1'b1;
-    n_steps_q <= cmd_i.n_taps * cmd_i.in_chunks;
+    fresh_q          <= 1'b1;
+    one_chunk_q      <= cmd_i.in_chunks == 12'd1;
+    one_tap_q        <= cmd_i.n_taps == 10'd1;
+    one_tile_q       <= cmd_i.n_tiles == 16'd1;
+    two_tiles_q      <= cmd_i.n_tiles == 16'd2;
+    one_group_q      <= cmd_i.tile_groups == 8'd1;
+    one_group_last_q <= cmd_i.last_tile_groups == 8'd1;
+    out_jump_q       <= 18'(NC) * cmd_i.out_chunk_rows;
+    res_jump_q       <= 18'(NC) * cmd_i.res_chunk_rows;
     if (vec_valid_o && vec_ready_i) begin
-      pushed_q    <= pushed_q + 12'd1;
+      push_left_q <= push_left_q - 12'd1;
+      push_any_q  <= push_left_q != 12'd1;
       push_ptag_q <= push_ptag_q + 2'd1;
     end
-    buf_busy_q <= buf_busy_q & ~buf_free_i;
+    buf_busy_q <= busy;
+    if (tile_end) tile_ok_q <= ~busy[~buf_q] & has_two_q;
+    else tile_ok_q <= go | ~new_tile_q | (~busy[buf_q] & has_one_q);
 
     unique case (state_q)
       Idle: if (start_i) begin
-        state_q       <= Prime;
-        next_tap_q    <= '0;
-        fresh_q       <= 1'b0;
-        tap_q         <= '0;
-        chunk_q       <= '0;
-        chunk_row_q   <= cmd_i.in_base;
-        grp_q         <= '0;
-        group_abs_q   <= '0;
-        tile_base_q   <= '0;
-        tile_q        <= '0;
-        tile_groups_q <= (cmd_i.n_tiles == 16'd1) ? cmd_i.last_tile_groups : cmd_i.tile_groups;
-        vec_q         <= '0;
-        pushed_q      <= '0;
-        new_tile_q    <= 1'b1;
-        chunks_left_q <= {1'b0, cmd_i.out_chunks};
-        out_row_q     <= cmd_i.out_base;
-        res_row_q     <= cmd_i.res_base;
-        load_need_q   <= cmd_i.load_first;
+        state_q          <= Prime;
+        next_tap_q       <= '0;
+        fresh_q          <= 1'b0;
+        taps_left_q      <= cmd_i.n_taps;
+        last_tap_q       <= one_tap_q;
+        chunk_left_q     <= cmd_i.in_chunks;
+        last_chunk_q     <= one_chunk_q;
+        grp_q            <= '0;
+        first_group_q    <= 1'b1;
+        group_abs_q      <= '0;
+        tile_base_q      <= '0;
+        tiles_left_q     <= cmd_i.n_tiles;
+        last_tile_q      <= one_tile_q;
+        next_last_tile_q <= two_tiles_q;
+        tile_groups_q    <= one_tile_q ? cmd_i.last_tile_groups : cmd_i.tile_groups;
+        groups_left_q    <= one_tile_q ? cmd_i.last_tile_groups : cmd_i.tile_groups;
+        last_group_q     <= one_tile_q ? one_group_last_q : one_group_q;
+        vecs_left_q      <= cmd_i.n_vectors;
+        last_vec_q       <= cmd_i.n_vectors == 12'd1;
+        push_left_q      <= cmd_i.n_vectors;
+        push_any_q       <= 1'b1;
+        new_tile_q       <= 1'b1;
+        chunks_left_q    <= {1'b0, cmd_i.out_chunks};
+        out_row_q        <= cmd_i.out_base;
+        res_row_q        <= cmd_i.res_base;
       end
       Prime: if (fresh_q && coords_ready) begin
         state_q    <= Run;
+        run_q      <= 1'b1;
         cur_tap_q  <= tap_i;
         base_q     <= cmd_i.in_base + tap_i.row_off[17:0];
-        next_tap_q <= (cmd_i.n_taps == 10'd1) ? '0 : TapW'(1);
+        next_tap_q <= one_tap_q ? '0 : TapW'(1);
         fresh_q    <= 1'b0;
       end
       default: if (go) begin
-        hi_q <= hi_now;
-        if (first_group && new_tile_q) buf_busy_q[buf_q] <= 1'b1;
-        if (!last_group) begin
-          grp_q       <= grp_q + 1'b1;
-          group_abs_q <= group_abs_q + 16'd1;
+        hi_q          <= hi_now;
+        first_group_q <= last_group_q;
+        if (first_group_q && new_tile_q) buf_busy_q[buf_q] <= 1'b1;
+        if (!last_group_q) begin
+          grp_q         <= grp_q + 1'b1;
+          group_abs_q   <= group_abs_q + 16'd1;
+          groups_left_q <= groups_left_q - 8'd1;
+          last_group_q  <= groups_left_q == 8'd2;
         end else begin
-          grp_q       <= '0;
-          group_abs_q <= tile_base_q;
-          new_tile_q  <= 1'b0;
+          grp_q         <= '0;
+          group_abs_q   <= tile_base_q;
+          groups_left_q <= tile_groups_q;
+          last_group_q  <= last_tile_q ? one_group_last_q : one_group_q;
+          new_tile_q    <= 1'b0;
           if (!hi_now) begin
-            chunk_row_q <= next_chunk_row;
-            chunk_q     <= last_chunk ? '0 : chunk_q + 12'd1;
-            base_q      <= next_chunk_row + (need_tap ? tap_i.row_off[17:0] : cur_tap_q.row_off[17:0]);
+            chunk_left_q <= last_chunk_q ? cmd_i.in_chunks : chunk_left_q - 12'd1;
+            last_chunk_q <= last_chunk_q ? one_chunk_q : chunk_left_q == 12'd2;
+            base_q       <= last_chunk_q ? cmd_i.in_base + tap_i.row_off[17:0] : base_q + cmd_i.in_chunk_rows;
           end
           if (need_tap) begin
-            cur_tap_q  <= tap_i;
-            tap_q      <= last_tap ? '0 : tap_q + 10'd1;
-            next_tap_q <= (10'(next_tap_q) + 10'd1 == cmd_i.n_taps) ? '0 : next_tap_q + 1'b1;
-            fresh_q    <= 1'b0;
+            cur_tap_q   <= tap_i;
+            taps_left_q <= last_tap_q ? cmd_i.n_taps : taps_left_q - 10'd1;
+            last_tap_q  <= last_tap_q ? one_tap_q : taps_left_q == 10'd2;
+            next_tap_q  <= (10'(next_tap_q) + 10'd1 == cmd_i.n_taps) ? '0 : next_tap_q + 1'b1;
+            fresh_q     <= 1'b0;
           end
           if (last_step) begin
             new_tile_q  <= 1'b1;
             buf_q       <= ~buf_q;
-            if (!last_tile) begin
-              tile_q        <= tile_q + 16'd1;
-              tile_base_q   <= group_abs_q + 16'd1;
-              group_abs_q   <= group_abs_q + 16'd1;
-              load_need_q   <= load_need_q + cmd_i.load_step;
-              tile_groups_q <= (tile_q + 16'd2 == cmd_i.n_tiles) ? cmd_i.last_tile_groups : cmd_i.tile_groups;
+            if (!last_tile_q) begin
+              tiles_left_q     <= tiles_left_q - 16'd1;
+              last_tile_q      <= next_last_tile_q;
+              next_last_tile_q <= tiles_left_q == 16'd3;
+              tile_base_q      <= group_abs_q + 16'd1;
+              group_abs_q      <= group_abs_q + 16'd1;
+              tile_groups_q    <= next_last_tile_q ? cmd_i.last_tile_groups : cmd_i.tile_groups;
+              groups_left_q    <= next_last_tile_q ? cmd_i.last_tile_groups : cmd_i.tile_groups;
+              last_group_q     <= next_last_tile_q ? one_group_last_q : one_group_q;
             end else begin
-              tile_q        <= '0;
-              tile_base_q   <= '0;
-              group_abs_q   <= '0;
-              load_need_q   <= cmd_i.load_first;
-              tile_groups_q <= (cmd_i.n_tiles == 16'd1) ? cmd_i.last_tile_groups : cmd_i.tile_groups;
-              vec_q         <= vec_q + 12'd1;
-              ptag_q        <= ptag_q + 2'd1;
-              chunks_left_q <= chunks_left_q - 13'(NC);
-              out_row_q     <= out_row_q + 18'(NC) * cmd_i.out_chunk_rows;
-              res_row_q     <= res_row_q + 18'(NC) * cmd_i.res_chunk_rows;
-              if (last_vec) state_q <= Idle;
+              tiles_left_q     <= cmd_i.n_tiles;
+              last_tile_q      <= one_tile_q;
+              next_last_tile_q <= two_tiles_q;
+              tile_base_q      <= '0;
+              group_abs_q      <= '0;
+              tile_groups_q    <= one_tile_q ? cmd_i.last_tile_groups : cmd_i.tile_groups;
+              groups_left_q    <= one_tile_q ? cmd_i.last_tile_groups : cmd_i.tile_groups;
+              last_group_q     <= one_tile_q ? one_group_last_q : one_group_q;
+              vecs_left_q      <= vecs_left_q - 12'd1;
+              last_vec_q       <= vecs_left_q == 12'd2;
+              ptag_q           <= ptag_q + 2'd1;
+              chunks_left_q    <= chunks_left_q - 13'(NC);
+              out_row_q        <= out_row_q + out_jump_q;
+              res_row_q        <= res_row_q + res_jump_q;
+              if (last_vec_q) begin
+                state_q <= Idle;
+                run_q   <= 1'b0;
+              end
             end
           end
         end
@@ -243,11 +309,12 @@ module bl_issue
     endcase
     if (rst_i) begin
       state_q     <= Idle;
+      run_q       <= 1'b0;
       buf_busy_q  <= '0;
       buf_q       <= 1'b0;
       ptag_q      <= '0;
       push_ptag_q <= '0;
-      pushed_q    <= '0;
+      push_any_q  <= 1'b0;
     end
   end
 

@@ -66,8 +66,7 @@ module bl_pool_issue
   bl_coords #(.P(P)) u_coords (
     .clk_i, .rst_i, .init_i(start_i),
     .rows_i(cmd_i.image_rows), .grid_w_i(cmd_i.grid_w), .adv_y_i(cmd_i.adv_image), .adv_x_i(cmd_i.adv_x),
-    .next_i(valid1_q & last1_q & ~home1_q), .mark_i(1'b0), .rewind_i(1'b0),
-    .home_i(valid1_q & last1_q & home1_q),
+    .go_i(valid1_q & last1_q), .mark_i(1'b0), .rewind_i(1'b0), .home_i(home1_q),
     .ready_o(coords_ready), .oy_o, .ox_o
   );
 

@@ -1,13 +1,13 @@
 // Ring of one weight lane: beats in, one C-bit word per cycle out, and the lane's own plane counts.
-// Writing: wr_valid_i with wr_ready_o stores a beat (128/C words); wr_ready_o while a whole beat is free.
+// Writing: wr_valid_i stores a beat (128/C words) if a whole beat is free; else wr_held_o, and the beat is held.
 // Reading: a command reads the word at the read pointer
 //   cmd_header_i  header word cmd_index_i; the vector's start follows the last header word
 //   cmd_valid_i   plane cmd_index_i of pass cmd_hi_i: this lane reads when it has that many planes
 //   cmd_release_i the word's place becomes free;  cmd_rewind_i after the cycle's read, back to the vector's start
 //   word_o, plane_*_o: 2 + MuxReg cycles after the command; planes_*_o: one cycle after the last header word
-// Reserving: enough_o = (words written - words reserved >= words of the pending reservation). rsv_i makes the pending
-// reservation and names the one after it: rsv_next_i 0 nothing, 1 a header, 2 a hi pass, 3 a lo pass. So all lanes
-// reserve the same steps, and a reserved word can be read at any later time. After clear_i a header is pending.
+// Reserving: rsv_header_i and rsv_step_i take a header's or a step's words (both passes) out of the margin = words written -
+// words reserved; three cycles later header_o and steps_o[k] say whether it holds a header, k + 1 steps. So all lanes
+// reserve the same steps, and a reserved word can be read at any later time. steps_o is that of the last header read.
 // Planes of a pass: hi: bits - 4 of a lane with 6..8 bits, else 0; lo: 4 of these, else bits.
 // Resource: RingWords·C bits of block RAM (128 wide, one read per 128/C words), about 100 flip-flops.
 module bl_weight_lane #(
@@ -20,11 +20,12 @@ module bl_weight_lane #(
   input  logic         rst_i,
   input  logic         clear_i,
   input  logic         wr_valid_i,
-  output logic         wr_ready_o,
+  output logic         wr_held_o,
   input  logic [127:0] wr_data_i,
-  input  logic         rsv_i,
-  input  logic [1:0]   rsv_next_i,
-  output logic         enough_o,
+  input  logic         rsv_header_i,
+  input  logic         rsv_step_i,
+  output logic         header_o,
+  output logic [4:0]   steps_o,
   input  logic         cmd_valid_i,
   input  logic         cmd_header_i,
   input  logic [3:0]   cmd_index_i,
@@ -43,7 +44,7 @@ module bl_weight_lane #(
   localparam int unsigned Rows  = RingWords / Sub;
   localparam int unsigned RowW  = $clog2(Rows);
   localparam int unsigned PtrW  = $clog2(RingWords);
-  localparam int unsigned LevW  = PtrW + 2;          // signed
+  localparam int unsigned LevW  = PtrW + 2;
   localparam int unsigned SelW  = (SubW == 0) ? 1 : SubW;
   localparam int unsigned BitsWord = (C >= 64) ? 0 : 52 / C;
   localparam int unsigned BitsAt   = 52 - BitsWord * C;
@@ -55,31 +56,29 @@ module bl_weight_lane #(
   end
 
   // ---- levels ----
-  logic signed [LevW-1:0] margin_q, space_q;
-  logic [3:0]             bits;
+  logic [LevW-1:0]        margin_q;
+  logic [LevW-1:0]        space_q;     // free words, less those of a beat, plus half the range: the top bit says that a beat fits
+  logic [5:0]             level_q;     // margin_q, 63 at most; five steps take 40 words
+  logic [3:0]             bits, need_q;   // need_q: words of a step
   logic [2:0]             hi_q, lo_q;
-  logic [4:0]             amount;
   logic                   write, read;
 
-  assign enough_o   = ~margin_q[LevW-1];
-  assign wr_ready_o = ~space_q[LevW-1];
-  assign write      = wr_valid_i & wr_ready_o;
-
-  always_comb begin
-    unique case (rsv_next_i)
-      2'd0:    amount = 5'd0;
-      2'd1:    amount = 5'(HdrWords);
-      2'd2:    amount = {2'b0, hi_q};
-      default: amount = {2'b0, lo_q};
-    endcase
-  end
+  assign write     = wr_valid_i & space_q[LevW-1];
+  assign wr_held_o = wr_valid_i & ~space_q[LevW-1];
 
   always_ff @(posedge clk_i) begin
-    margin_q <= margin_q + (write ? LevW'(Sub) : '0) - (rsv_i ? LevW'(amount) : '0);
+    margin_q <= margin_q + (write ? LevW'(Sub) : '0)
+                - (rsv_header_i ? LevW'(HdrWords) : rsv_step_i ? LevW'(need_q) : '0);
+    level_q  <= margin_q[LevW-1:6] != '0 ? '1 : margin_q[5:0];
+    header_o <= level_q >= 6'(HdrWords);
+    for (int k = 0; k < 5; k++) steps_o[k] <= level_q >= 6'(k + 1) * 6'(need_q);
     space_q  <= space_q - (write ? LevW'(Sub) : '0) + LevW'(read & cmd_release_i);
     if (rst_i || clear_i) begin
-      margin_q <= -LevW'(HdrWords);
-      space_q  <= LevW'(RingWords - Sub);
+      margin_q <= '0;
+      level_q  <= '0;
+      header_o <= 1'b0;
+      steps_o  <= '0;
+      space_q  <= {1'b1, (LevW-1)'(RingWords - Sub)};
     end
   end
 
@@ -153,12 +152,14 @@ module bl_weight_lane #(
   assign bits = word_o[BitsAt +: 4];
   always_ff @(posedge clk_i) begin
     if (bits_word) begin
-      hi_q <= (bits < 4'd6) ? 3'd0 : (bits > 4'd8) ? 3'd4 : 3'(bits - 4'd4);
-      lo_q <= (bits < 4'd6) ? bits[2:0] : 3'd4;
+      hi_q   <= (bits < 4'd6) ? 3'd0 : (bits > 4'd8) ? 3'd4 : 3'(bits - 4'd4);
+      lo_q   <= (bits < 4'd6) ? bits[2:0] : 3'd4;
+      need_q <= (bits > 4'd8) ? 4'd8 : bits;
     end
     if (rst_i || clear_i) begin
-      hi_q <= '0;
-      lo_q <= '0;
+      hi_q   <= '0;
+      lo_q   <= '0;
+      need_q <= '0;
     end
   end
   assign planes_hi_o = hi_q;

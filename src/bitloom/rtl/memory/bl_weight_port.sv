@@ -1,5 +1,5 @@
 // Splits a weight port's stream (docs/spec/streams.md): one tag beat, then up to 128/TagW data beats, each for the lane that
-// its tag names. One lane write per cycle; a lane that is not ready holds the port back.
+// its tag names. One lane write per cycle; a lane that is not ready holds the port back, tags included.
 //   lane_valid_o  one-hot; beat_o is common to all lanes
 // Resource: 260 flip-flops, a Lanes-wide decoder.
 module bl_weight_port #(
@@ -12,7 +12,7 @@ module bl_weight_port #(
   input  logic             valid_i,
   output logic             ready_o,
   output logic [Lanes-1:0] lane_valid_o,
-  input  logic [Lanes-1:0] lane_ready_i,
+  input  logic [Lanes-1:0] lane_held_i,       // of lane_valid_o: the beat could not be stored
   output logic [127:0]     beat_o
 );
   localparam int unsigned LaneW = (Lanes > 1) ? $clog2(Lanes) : 1;
@@ -32,8 +32,8 @@ module bl_weight_port #(
   logic [Lanes-1:0]    valid_q;
 
   assign lane         = tags_q[LaneW-1:0];
-  assign out_free     = (valid_q & ~lane_ready_i) == '0;
-  assign ready_o      = ~tagged_q | out_free;
+  assign out_free     = lane_held_i == '0;
+  assign ready_o      = out_free;
   assign take         = valid_i & ready_o;
   assign is_data      = take & tagged_q;
   assign lane_valid_o = valid_q;

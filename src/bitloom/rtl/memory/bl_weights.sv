@@ -72,19 +72,19 @@ module bl_weights #(
   end
 
   // ---- ports and lanes ----
-  logic [M-1:0]         lane_valid, lane_ready, enough;
+  logic [M-1:0]         lane_valid, lane_held, lanes_header;
+  logic [M-1:0][4:0]    lanes_steps;
   logic [WP-1:0][127:0] lane_beat;
   logic [M-1:0][2:0]    planes_hi, planes_lo;
-  logic                 rsv;
-  logic [1:0]           rsv_next;
+  logic                 rsv_header, rsv_step;
   logic [WP-1:0]        busy, error, beat;
   logic                 pause_q;
 
   always_ff @(posedge clk_i) pause_q <= yield_i & ~wait_ddr_o;
 
   for (genvar w = 0; w < WP; w++) begin : g_port
-    logic [127:0] data;
-    logic         valid, ready, last;
+    logic [127:0] data, port_data;
+    logic         valid, ready, last, port_valid, port_ready;
     bl_axi_reader u_reader (
       .clk_i, .rst_i, .start_i(start_i[w]), .addr_i, .beats_i, .flush_i, .pause_i(pause_q),
       .busy_o(busy[w]), .error_o(error[w]), .beat_o(beat[w]),
@@ -94,9 +94,13 @@ module bl_weights #(
       .m_rid_i(m_rid_i[w]), .m_rdata_i(m_rdata_i[w]), .m_rresp_i(m_rresp_i[w]), .m_rlast_i(m_rlast_i[w]),
       .m_rvalid_i(m_rvalid_i[w]), .m_rready_o(m_rready_o[w])
     );
+    bl_skid #(.Width(128)) u_skid (
+      .clk_i, .rst_i, .clear_i(flush_i), .valid_i(valid), .ready_o(ready), .data_i(data),
+      .valid_o(port_valid), .ready_i(port_ready), .data_o(port_data)
+    );
     bl_weight_port #(.Lanes(Lanes)) u_port (
-      .clk_i, .rst_i, .clear_i(flush_i), .data_i(data), .valid_i(valid), .ready_o(ready),
-      .lane_valid_o(lane_valid[w*Lanes +: Lanes]), .lane_ready_i(lane_ready[w*Lanes +: Lanes]), .beat_o(lane_beat[w])
+      .clk_i, .rst_i, .clear_i(flush_i), .data_i(port_data), .valid_i(port_valid), .ready_o(port_ready),
+      .lane_valid_o(lane_valid[w*Lanes +: Lanes]), .lane_held_i(lane_held[w*Lanes +: Lanes]), .beat_o(lane_beat[w])
     );
     logic unused_last;
     assign unused_last = last;
@@ -140,7 +144,8 @@ module bl_weights #(
     .clk_i, .rst_i, .clear_i(flush_i),
     .vec_valid_i, .vec_ready_o, .vec_steps_i, .vec_tiles_i, .vec_ptag_i,
     .step_ready_o, .step_take_i, .two_pass_o, .pass_hi_o, .step_ptag_o, .step_last_o, .wait_ddr_o,
-    .rsv_o(rsv), .rsv_next_o(rsv_next), .lanes_enough_i(enough), .planes_valid_i(planes_valid_q),
+    .rsv_step_o(rsv_step), .rsv_header_o(rsv_header), .lanes_header_i(lanes_header), .lanes_steps_i(lanes_steps),
+    .planes_valid_i(planes_valid_q),
     .lanes_planes_hi_i(planes_hi), .lanes_planes_lo_i(planes_lo),
     .cmd_valid_o(dec_valid), .cmd_header_o(dec_header), .cmd_index_o(dec_index), .cmd_hi_o(dec_hi),
     .cmd_release_o(dec_free), .cmd_rewind_o(dec_rewind), .clear_digits_o(dec_clear), .hdr_ptag_o(dec_ptag)
@@ -149,8 +154,8 @@ module bl_weights #(
   for (genvar l = 0; l < M; l++) begin : g_lane
     bl_weight_lane #(.C(C), .RingWords(RingWords), .MuxReg(MuxReg)) u_lane (
       .clk_i, .rst_i, .clear_i(flush_i),
-      .wr_valid_i(lane_valid[l]), .wr_ready_o(lane_ready[l]), .wr_data_i(lane_beat[l/Lanes]),
-      .rsv_i(rsv), .rsv_next_i(rsv_next), .enough_o(enough[l]),
+      .wr_valid_i(lane_valid[l]), .wr_held_o(lane_held[l]), .wr_data_i(lane_beat[l/Lanes]),
+      .rsv_header_i(rsv_header), .rsv_step_i(rsv_step), .header_o(lanes_header[l]), .steps_o(lanes_steps[l]),
       .cmd_valid_i(rd_valid), .cmd_header_i(rd_header), .cmd_index_i(rd_index), .cmd_hi_i(rd_hi),
       .cmd_release_i(rd_free), .cmd_rewind_i(rd_rewind),
       .planes_hi_o(planes_hi[l]), .planes_lo_o(planes_lo[l]), .word_o(plane_o[l]),
