@@ -74,7 +74,8 @@ module bl_drain
 
   // ---- job and operation selection (cycle u) ----
   logic              busy_q, pool_q, buf_q, parity_q;
-  logic [7:0]        groups_q, group_q, chunks_q, chunk_q;
+  logic [7:0]        groups_left_q, group_q, chunks_q, chunk_left_q, chunk_q;
+  logic              one_chunk_q;
   logic [SliceW-1:0] slice_q;
   logic [RoundW-1:0] round_q;
   logic [17:0]       out_row0_q, res_row0_q, out_row_q, res_row_q;
@@ -89,33 +90,34 @@ module bl_drain
   logic [P-1:0][RowW-1:0]   res_row;
   logic [P-1:0]             unused_lanes;
   logic [P:0][RoundW-1:0]   unused_rounds;
-  logic              slow_residual, step_ok, op, no_lane, last_round, last_slice, last_chunk, group_end, job_end, job_take;
+  logic [1:0]               unused_counts;
+  // Registered one step ahead: the present round, behind the first one, is the last; slice, chunk and group are the last;
+  // this cycle is free for an operation (turn_q).
+  logic              first_round_q, end_round_q, end_slice_q, end_chunk_q, end_group_q, turn_q;
+  logic              slow_residual, step_ok, op, no_lane, single, last_round, group_end, job_end, job_take;
 
   bl_drain_addr #(.P(P), .ActRows(ActRows)) u_addr (
     .clk_i, .rst_i, .init_i, .cmd_i,
     .split_i(cmd_i.out_split), .pitch_i(cmd_i.out_pitch), .phase_pixels_i(cmd_i.out_phase_pixels), .y0_i(cmd_i.out_y0),
     .valid_o(out_valid), .lanes_o(addr_lanes), .bank_o(addr_bank), .row_o(addr_row), .round_o(addr_round),
-    .rounds_o(addr_rounds), .pop_i(addr_pop)
+    .rounds_o(addr_rounds), .none_o(no_lane), .single_o(single), .pop_i(addr_pop)
   );
   bl_drain_addr #(.P(P), .ActRows(ActRows)) u_res_addr (
     .clk_i, .rst_i, .init_i, .cmd_i,
     .split_i(cmd_i.res_split), .pitch_i(cmd_i.res_pitch), .phase_pixels_i(cmd_i.res_phase_pixels), .y0_i(cmd_i.res_y0),
     .valid_o(res_valid), .lanes_o(unused_lanes), .bank_o(res_bank), .row_o(res_row), .round_o(unused_rounds[P-1:0]),
-    .rounds_o(unused_rounds[P]), .pop_i(addr_pop)
+    .rounds_o(unused_rounds[P]), .none_o(unused_counts[0]), .single_o(unused_counts[1]), .pop_i(addr_pop)
   );
   // Both walk the same grid from the same start, so they are valid together.
   assign addr_valid = out_valid & res_valid;
 
   assign slow_residual = cmd_i.residual & ~cmd_i.res_side;
-  assign no_lane     = addr_rounds == '0;
-  assign step_ok     = busy_q & addr_valid & (~slow_residual | parity_q);
+  assign step_ok     = busy_q & addr_valid & turn_q;
   assign op          = step_ok & ~no_lane;
-  assign last_round  = round_q + 1'b1 >= addr_rounds;
-  assign last_slice  = 32'(slice_q) == NS - 1;
-  assign last_chunk  = chunk_q + 8'd1 == chunks_q;
-  assign group_end   = no_lane | (last_round & last_slice & last_chunk);
+  assign last_round  = first_round_q ? single : end_round_q;
+  assign group_end   = no_lane | (last_round & end_slice_q & end_chunk_q);
   assign addr_pop    = step_ok & group_end;
-  assign job_end     = addr_pop & (group_q + 8'd1 == groups_q);
+  assign job_end     = addr_pop & end_group_q;
   assign job_ready_o = ~busy_q | job_end;
   assign job_take    = job_valid_i & job_ready_o;
   assign pool_pop_o  = job_end & pool_q;
@@ -128,25 +130,39 @@ module bl_drain
     parity_q   <= ~parity_q;
     buf_free_o <= '0;
     if (job_end && !pool_q) buf_free_o[buf_q] <= 1'b1;
+    turn_q     <= ~slow_residual | ~parity_q;
     if (step_ok) begin
       if (group_end) begin
-        group_q   <= group_q + 8'd1;
-        chunk_q   <= '0;
-        slice_q   <= '0;
-        round_q   <= '0;
-        out_row_q <= out_row0_q;
-        res_row_q <= res_row0_q;
+        group_q       <= group_q + 8'd1;
+        groups_left_q <= groups_left_q - 8'd1;
+        end_group_q   <= groups_left_q == 8'd2;
+        chunk_q       <= '0;
+        chunk_left_q  <= chunks_q;
+        end_chunk_q   <= one_chunk_q;
+        slice_q       <= '0;
+        end_slice_q   <= NS == 1;
+        round_q       <= '0;
+        first_round_q <= 1'b1;
+        out_row_q     <= out_row0_q;
+        res_row_q     <= res_row0_q;
       end else if (!last_round) begin
-        round_q <= round_q + 1'b1;
+        round_q       <= round_q + 1'b1;
+        first_round_q <= 1'b0;
+        end_round_q   <= round_q + RoundW'(2) == addr_rounds;
       end else begin
-        round_q <= '0;
-        if (!last_slice) begin
-          slice_q <= slice_q + 1'b1;
+        round_q       <= '0;
+        first_round_q <= 1'b1;
+        if (!end_slice_q) begin
+          slice_q     <= slice_q + 1'b1;
+          end_slice_q <= 32'(slice_q) + 32'd2 == NS;
         end else begin
-          slice_q   <= '0;
-          chunk_q   <= chunk_q + 8'd1;
-          out_row_q <= out_row_q + cmd_i.out_chunk_rows;
-          res_row_q <= res_row_q + cmd_i.res_chunk_rows;
+          slice_q      <= '0;
+          end_slice_q  <= NS == 1;
+          chunk_q      <= chunk_q + 8'd1;
+          chunk_left_q <= chunk_left_q - 8'd1;
+          end_chunk_q  <= chunk_left_q == 8'd2;
+          out_row_q    <= out_row_q + cmd_i.out_chunk_rows;
+          res_row_q    <= res_row_q + cmd_i.res_chunk_rows;
         end
       end
     end
@@ -155,8 +171,14 @@ module bl_drain
       busy_q     <= 1'b1;
       pool_q     <= job_pool_i;
       buf_q      <= job_buf_i;
-      groups_q   <= job_groups_i;
-      chunks_q   <= job_chunks_i;
+      groups_left_q <= job_groups_i;
+      end_group_q   <= job_groups_i == 8'd1;
+      chunks_q      <= job_chunks_i;
+      chunk_left_q  <= job_chunks_i;
+      one_chunk_q   <= job_chunks_i == 8'd1;
+      end_chunk_q   <= job_chunks_i == 8'd1;
+      end_slice_q   <= NS == 1;
+      first_round_q <= 1'b1;
       ptag_q     <= job_ptag_i;
       out_row0_q <= job_out_row_i;
       res_row0_q <= job_res_row_i;
@@ -170,6 +192,7 @@ module bl_drain
     if (rst_i) begin
       busy_q   <= 1'b0;
       parity_q <= 1'b0;
+      turn_q   <= ~slow_residual;
     end
   end
 

@@ -3,7 +3,7 @@
 // round hit distinct banks.
 //   n = phase·phase_pixels + (y >> split)·pitch + (x >> split), y = oy + y0, phase = {y[0], x[0]} & split
 //   bank = n mod P, row = n div P (by a constant multiplier, exact for n < 2^18)
-// Handshake: valid_o/pop_i, first word falls through. Throughput 1 group per cycle after 14 cycles of fill.
+// Handshake: valid_o/pop_i, first word falls through. Throughput 1 group per cycle after 15 cycles of fill.
 // The pipeline never stops: a group enters it when the queue behind it has a place (credits), so nothing is enabled by pop_i
 // but the queue. Resource: P multipliers, 2·P where P is no power of two; a queue of 32 groups in LUT memory.
 module bl_drain_addr
@@ -28,7 +28,9 @@ module bl_drain_addr
   output logic [P-1:0][BankW-1:0]  bank_o,
   output logic [P-1:0][RowW-1:0]   row_o,
   output logic [P-1:0][RoundW-1:0] round_o,
-  output logic [RoundW-1:0]        rounds_o,     // rounds of this group; 0: nothing is written
+  output logic [RoundW-1:0]        rounds_o,     // rounds of this group
+  output logic                     none_o,       // rounds_o is 0: nothing is written
+  output logic                     single_o,     // rounds_o is 0 or 1
   input  logic                     pop_i
 );
   // n div P = (n >> 1) div (P / 2), by a reciprocal: exact, since (n >> 1)·(Recip·(P/2) - 2^Shift) < 2^17·8 < 2^Shift.
@@ -36,7 +38,7 @@ module bl_drain_addr
   localparam int unsigned Shift  = 22;
   localparam int unsigned Recip  = ((1 << Shift) + Half - 1) / Half;
   localparam int unsigned Depth  = 32;
-  localparam int unsigned Stages = 11;
+  localparam int unsigned Stages = 12;
   localparam int unsigned LaneW  = 1 + BankW + RowW + RoundW;
 
   if (P < 2 || P % 2 != 0 || P > 16) begin : g_bad
@@ -85,11 +87,13 @@ module bl_drain_addr
   end
 
   // ---- the pipeline, lane by lane ----
-  logic [P-1:0]             lane9_q, lane10_q, lane11_q;
-  logic [P-1:0][BankW-1:0]  bank9_q, bank10_q, bank11_q;
-  logic [P-1:0][RowW-1:0]   row9_q, row10_q, row11_q;
-  logic [P-1:0][RoundW-1:0] round10_q, round11_q;
-  logic [RoundW-1:0]        rounds11_q;
+  logic [P-1:0]             lane9_q, lane10_q, lane11_q, lane12_q;
+  logic [P-1:0][BankW-1:0]  bank9_q, bank10_q, bank11_q, bank12_q;
+  logic [P-1:0][RowW-1:0]   row9_q, row10_q, row11_q, row12_q;
+  logic [P-1:0][RoundW-1:0] round10_q, round11_q, round12_q;
+  logic [P-1:0]             used11_q;      // [r]: some lane has round r
+  logic [RoundW-1:0]        rounds12_q;
+  logic                     none12_q, single12_q;
 
   for (genvar p = 0; p < P; p++) begin : g_lane
     logic [11:0]          y1_q, ry2_q;
@@ -150,18 +154,19 @@ module bl_drain_addr
     assign unused_bits = ^{flat5[47:18], quot8, flat8};
   end
 
-  // 10: the round of a lane is the number of earlier written lanes of the same bank. 11: the number of rounds.
+  // 10: the round of a lane is the number of earlier written lanes of the same bank. 11: the rounds
+  // that occur, which are the first ones. 12: their number.
   logic [P-1:0][RoundW-1:0] round9;
-  logic [RoundW-1:0]        rounds10;
+  logic [P-1:0]             used10;
   always_comb begin
     for (int p = 0; p < int'(P); p++) begin
       automatic logic [P-1:0] same = '0;
       for (int e = 0; e < p; e++) same[e] = lane9_q[e] && bank9_q[e] == bank9_q[p];
       round9[p] = RoundW'($countones(same));
     end
-    rounds10 = '0;
+    used10 = '0;
     for (int r = 0; r < int'(P); r++) begin
-      for (int p = r; p < int'(P); p++) if (lane10_q[p] && round10_q[p] == RoundW'(r)) rounds10 = RoundW'(r + 1);
+      for (int p = r; p < int'(P); p++) used10[r] |= lane10_q[p] && round10_q[p] == RoundW'(r);
     end
   end
   always_ff @(posedge clk_i) begin
@@ -173,21 +178,28 @@ module bl_drain_addr
     bank11_q   <= bank10_q;
     row11_q    <= row10_q;
     round11_q  <= round10_q;
-    rounds11_q <= rounds10;
+    used11_q   <= used10;
+    lane12_q   <= lane11_q;
+    bank12_q   <= bank11_q;
+    row12_q    <= row11_q;
+    round12_q  <= round11_q;
+    rounds12_q <= RoundW'($countones(used11_q));
+    none12_q   <= ~used11_q[0];
+    single12_q <= ~used11_q[1];
   end
 
   // ---- the queue and its head ----
-  localparam int unsigned WordW = P * LaneW + RoundW;
+  localparam int unsigned WordW = P * LaneW + RoundW + 2;
   logic             queue_valid, queue_take, unused_ready;
   logic [WordW-1:0] queue_word, head_q;
   logic [5:0]       unused_count;
   bl_fifo #(.Width(WordW), .Depth(Depth)) u_queue (
     .clk_i, .rst_i, .clear_i(init_i),
-    .valid_i(valid_q[Stages-1]), .ready_o(unused_ready), .data_i({lane11_q, bank11_q, row11_q, round11_q, rounds11_q}),
+    .valid_i(valid_q[Stages-1]), .ready_o(unused_ready), .data_i({lane12_q, bank12_q, row12_q, round12_q, rounds12_q, none12_q, single12_q}),
     .valid_o(queue_valid), .ready_i(queue_take), .data_o(queue_word), .count_o(unused_count)
   );
   assign queue_take = ~valid_o | pop_i;
-  assign {lanes_o, bank_o, row_o, round_o, rounds_o} = head_q;
+  assign {lanes_o, bank_o, row_o, round_o, rounds_o, none_o, single_o} = head_q;
 
   always_ff @(posedge clk_i) begin
     if (queue_take) begin

@@ -65,16 +65,18 @@ module bl_sequencer
   state_e      state_q;
   logic [7:0]  error_q;
   logic        first_q, store_q, flush_q, is_engine, dma_blocks, bad_field, running, progress;
+  logic        needs_dma_q, bad_q, late_q;   // of the command in Launch; nothing has moved for timeout_i cycles
   logic [31:0] still_q;
+  logic        issue_q;
   logic [2:0]  clean_q;
   logic [63:0] base;
   logic        unused_cmd;
   assign unused_cmd = ^cmd_i;
 
   assign is_engine  = cmd_i.opcode == OpConv || cmd_i.opcode == OpPool;
-  assign dma_blocks = dma_busy_i & (store_q | cmd_i.wait_dma | ~is_engine);
+  assign dma_blocks = dma_busy_i & needs_dma_q;
   assign running    = state_q != Idle && state_q != Clean && state_q != Stop;
-  assign progress   = issue_i | cmd_ready_o | dma_progress_i | weights_beat_i | drain_active_i;
+  assign progress   = issue_q | cmd_ready_o | dma_progress_i | weights_beat_i | drain_active_i;
 
   always_comb begin
     bad_field = 1'b0;
@@ -104,6 +106,7 @@ module bl_sequencer
   assign cmd_ready_o   = state_q == Next;
 
   always_ff @(posedge clk_i) begin
+    late_q          <= timeout_i != '0 && still_q >= timeout_i;
     done_o          <= 1'b0;
     init_o          <= 1'b0;
     conv_start_o    <= 1'b0;
@@ -129,7 +132,7 @@ module bl_sequencer
           flush_q <= 1'b0;
           first_q <= 1'b1;
           store_q <= 1'b0;
-        end else if (timeout_i != '0 && still_q >= timeout_i) begin
+        end else if (late_q) begin
           state_q <= Stop;
           error_q <= ErrTimeout;
         end
@@ -137,12 +140,15 @@ module bl_sequencer
       Begin: state_q <= Fetch;
       Fetch: if (cmd_valid_i) begin
         layer_o <= cmd_i.layer;
-        if (first_q != (cmd_i.opcode == OpBegin) || bad_field) error_q <= ErrBadField;
-        else state_q <= Launch;
+        bad_q       <= first_q != (cmd_i.opcode == OpBegin) || bad_field;
+        needs_dma_q <= store_q | cmd_i.wait_dma | ~is_engine;
+        state_q     <= Launch;
       end
       Launch: begin
         first_q <= 1'b0;
-        if (!dma_blocks || cmd_i.opcode == OpWeights) begin
+        if (bad_q) begin
+          error_q <= ErrBadField;
+        end else if (!dma_blocks || cmd_i.opcode == OpWeights) begin
           unique case (cmd_i.opcode)
             OpBegin: begin
               if (cmd_i.arch_hash != ArchHash) error_q <= ErrBadArchitecture;
@@ -194,7 +200,7 @@ module bl_sequencer
         if (weights_error_i) error_q <= ErrAxiWeights;
         if (dma_read_error_i) error_q <= ErrAxiDataRead;
         if (dma_write_error_i) error_q <= ErrAxiDataWrite;
-        if (timeout_i != '0 && still_q >= timeout_i) error_q <= ErrTimeout;
+        if (late_q) error_q <= ErrTimeout;
       end else begin
         state_q <= Stop;
       end
@@ -211,26 +217,36 @@ module bl_sequencer
     end
   end
 
-  // ---- causes ----
+  // ---- causes: of the cycle before; every one of its inputs is registered first ----
+  logic       running_q, wait_weights_q, wait_planes_q, wait_drain_q, wait_input_q;
   logic [5:0] cause;
   always_comb begin
     cause = '0;
-    if (issue_i)                                               cause[0] = 1'b1;
-    else if (wait_weights_i)                                   cause[1] = 1'b1;
-    else if (wait_planes_i)                                    cause[2] = 1'b1;
-    else if (wait_drain_i || (state_q == Flush && drain_active_i)) cause[3] = 1'b1;
-    else if (wait_input_i || (state_q == Launch && dma_blocks)) cause[4] = 1'b1;
-    else                                                       cause[5] = 1'b1;
+    if (issue_q)             cause[0] = 1'b1;
+    else if (wait_weights_q) cause[1] = 1'b1;
+    else if (wait_planes_q)  cause[2] = 1'b1;
+    else if (wait_drain_q)   cause[3] = 1'b1;
+    else if (wait_input_q)   cause[4] = 1'b1;
+    else                     cause[5] = 1'b1;
   end
 
   always_ff @(posedge clk_i) begin
+    running_q      <= running;
+    issue_q        <= issue_i;
+    wait_weights_q <= wait_weights_i;
+    wait_planes_q  <= wait_planes_i;
+    wait_drain_q   <= wait_drain_i || (state_q == Flush && drain_active_i);
+    wait_input_q   <= wait_input_i || (state_q == Launch && dma_blocks);
     if (state_q == Clean) begin
       counters_o <= '0;
-    end else if (running) begin
+    end else if (running_q) begin
       counters_o[0] <= counters_o[0] + 32'd1;
       for (int i = 0; i < 6; i++) counters_o[i+1] <= counters_o[i+1] + 32'(cause[i]);
     end
-    if (rst_i) counters_o <= '0;
+    if (rst_i) begin
+      running_q  <= 1'b0;
+      counters_o <= '0;
+    end
   end
 
 `ifdef BITLOOM_TRACE

@@ -1,6 +1,6 @@
 // A linear region of DDR as a stream of 128-bit beats, in order.
 //   start_i   region [addr_i, addr_i + 16·beats_i), addr_i a multiple of 16; only while busy_o is low
-//   busy_o    from start until the last beat has left data_o, or a flush has ended
+//   busy_o    from start until a cycle after the last beat has left data_o, or a flush has ended
 //   error_o   sticky until start_i or flush_i: response other than OKAY, rlast at a wrong beat, start_i while busy
 //   flush_i   (level or pulse) no new burst; what was requested is swallowed, then busy_o falls
 //   pause_i   (level) no new burst
@@ -63,12 +63,14 @@ module bl_axi_reader #(
   logic [DueW-1:0]   due_q;        // requested beats that have not come
   logic [BurstW:0]   to_edge, len_q;
   logic              len_valid_q;  // len_q is the length of the next burst
+  logic              fits_q;       // and there is a place for it
   logic              drop_q;       // flushing
+  logic              requested_q;  // a burst was requested in the last cycle; free_q and due_q are to learn of its claim_q
+  logic [BurstW:0]   claim_q;
   logic              request, arrive, burst_end, pop;
 
   assign to_edge = (BurstW + 1)'(MaxBurst) - {1'b0, addr_q[BurstW-1:0]};
-  assign request = len_valid_q && !drop_q && !flush_i && !pause_i && !error_o && (!m_arvalid_o || m_arready_i)
-                 && free_q >= FreeW'(len_q) && bursts_q != OutW'(Outstanding);
+  assign request = fits_q && !flush_i && !pause_i && !error_o && (!m_arvalid_o || m_arready_i);
 
   // ---- arrivals ----
   logic [BurstW-1:0] index_q;      // of the next beat inside its aligned block
@@ -92,6 +94,8 @@ module bl_axi_reader #(
   always_ff @(posedge clk_i) begin
     len_q       <= (ask_q < 32'(to_edge)) ? ask_q[BurstW:0] : to_edge;
     len_valid_q <= ask_q != '0 && !request;
+    // Places only become more until the next request.
+    fits_q      <= len_valid_q && !request && free_q >= FreeW'(len_q) && bursts_q != OutW'(Outstanding);
     if (request) begin
       m_araddr_o <= {addr_q, 4'b0};
       m_arlen_o  <= 8'(len_q - 1'b1);
@@ -99,9 +103,11 @@ module bl_axi_reader #(
       ask_q      <= ask_q - 32'(len_q);
     end
     m_arvalid_o <= request | (m_arvalid_o & ~m_arready_i);
-    free_q      <= free_q + FreeW'(pop) - (request ? FreeW'(len_q) : '0);
+    requested_q <= request;
+    claim_q     <= len_q;
+    free_q      <= free_q + FreeW'(pop) - (requested_q ? FreeW'(claim_q) : '0);
     bursts_q    <= bursts_q + OutW'(request) - OutW'(burst_end && bursts_q != '0);
-    due_q       <= due_q + (request ? DueW'(len_q) : '0) - DueW'(arrive && due_q != '0);
+    due_q       <= due_q + (requested_q ? DueW'(claim_q) : '0) - DueW'(arrive && due_q != '0);
     still_q     <= (m_rvalid_i || m_arvalid_o) ? '0 : still_q + {7'b0, ~quiet};
 
     if (beat_o) begin
@@ -132,6 +138,7 @@ module bl_axi_reader #(
       error_o <= 1'b0;
       drop_q  <= ~idle_bus;
       len_valid_q <= 1'b0;
+      fits_q      <= 1'b0;
       if (idle_bus) begin
         bursts_q <= '0;
         due_q    <= '0;
@@ -148,6 +155,8 @@ module bl_axi_reader #(
       due_q       <= '0;
       drop_q      <= 1'b0;
       len_valid_q <= 1'b0;
+      fits_q      <= 1'b0;
+      requested_q <= 1'b0;
       error_o     <= 1'b0;
       still_q     <= '0;
     end
@@ -169,7 +178,10 @@ module bl_axi_reader #(
   assign valid_o = fifo_valid;
   assign data_o  = fifo_data;
   assign last_o  = fifo_last;
-  assign busy_o  = want_any_q || fifo_count != '0 || m_arvalid_o || bursts_q != '0 || due_q != '0 || drop_q;
+  always_ff @(posedge clk_i) begin
+    busy_o <= start_i || want_any_q || fifo_count != '0 || m_arvalid_o || bursts_q != '0 || due_q != '0 || drop_q;
+    if (rst_i) busy_o <= 1'b0;
+  end
 
   logic unused;
   assign unused = ^{m_rid_i, fifo_ready, addr_i[3:0]};

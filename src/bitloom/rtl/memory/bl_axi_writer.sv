@@ -1,6 +1,6 @@
 // A stream of 128-bit beats into a linear region of DDR.
 //   start_i   region [addr_i, addr_i + 16·beats_i), addr_i a multiple of 16; only while busy_o is low
-//   busy_o    from start until the last write response, or until a flush has ended
+//   busy_o    from start until a cycle after the last write response, or until a flush has ended
 //   error_o   sticky until start_i or flush_i: response other than OKAY, start_i while busy
 //   flush_i   (level or pulse) nothing new is announced; announced bursts are finished with the data they have
 //   beat_o    pulse: a beat was written
@@ -57,33 +57,37 @@ module bl_axi_writer #(
   logic [CntW-1:0]   owed_q;       // announced beats that W has not carried: all of them are in the FIFO
   logic [OutW-1:0]   bursts_q;     // announced bursts without response
   logic [BurstW:0]   to_edge, len_q;
-  logic              len_valid_q;
+  logic              len_valid_q, fits_q;   // len_q is the length of the next burst; all its beats are in the FIFO
   logic              drop_q, announce, start, w_done, b_done, fifo_ready, fifo_valid, push, flush;
   logic [CntW-1:0]   count;
   logic [BurstW-1:0] index_q;      // of the next W beat inside its aligned block
   logic [31:0]       left_q;       // beats that W has not carried
-  logic              take_any_q, left_any_q, left_one_q;   // take_q, left_q are not 0; left_q is 1
+  logic              take_any_q, left_any_q, left_one_q, owed_any_q, started_q;   // take_q, left_q, owed_q are not 0; left_q is 1
 
   assign to_edge  = (BurstW + 1)'(MaxBurst) - {1'b0, addr_q[BurstW-1:0]};
   assign flush    = flush_i | drop_q;
-  assign announce = len_valid_q && !flush && !error_o && (!m_awvalid_o || m_awready_i)
-                  && count - owed_q >= CntW'(len_q) && bursts_q != OutW'(Outstanding);
+  assign announce = fits_q && !flush_i && !error_o && (!m_awvalid_o || m_awready_i);
   assign start    = start_i & ~busy_o;
   assign ready_o  = fifo_ready & take_any_q & ~flush;
   assign push     = valid_i & ready_o;
   assign w_done   = m_wvalid_o & m_wready_i;
   assign b_done   = m_bvalid_i & m_bready_o;
 
-  assign m_wvalid_o = owed_q != '0;
+  assign m_wvalid_o = owed_any_q;
   assign m_wlast_o  = (&index_q) | left_one_q;
   assign m_wstrb_o  = '1;
   assign m_bready_o = 1'b1;
   assign beat_o     = w_done;
-  assign busy_o     = take_any_q || left_any_q || m_awvalid_o || bursts_q != '0 || drop_q;   // owed_q <= left_q
+
+  always_ff @(posedge clk_i) begin   // owed_q <= left_q
+    busy_o <= start_i || take_any_q || left_any_q || m_awvalid_o || bursts_q != '0 || drop_q;
+    if (rst_i) busy_o <= 1'b0;
+  end
 
   always_ff @(posedge clk_i) begin
     len_q       <= (tell_q < 32'(to_edge)) ? tell_q[BurstW:0] : to_edge;
     len_valid_q <= tell_q != '0 && !announce;
+    fits_q      <= len_valid_q && !announce && count - owed_q >= CntW'(len_q) && bursts_q != OutW'(Outstanding);
     if (announce) begin
       m_awaddr_o <= {addr_q, 4'b0};
       m_awlen_o  <= 8'(len_q - 1'b1);
@@ -92,6 +96,7 @@ module bl_axi_writer #(
     end
     m_awvalid_o <= announce | (m_awvalid_o & ~m_awready_i);
     owed_q      <= owed_q + (announce ? CntW'(len_q) : '0) - CntW'(w_done);
+    owed_any_q  <= announce | (owed_any_q & ~(w_done & owed_q == CntW'(1)));
     bursts_q    <= bursts_q + OutW'(announce) - OutW'(b_done && bursts_q != '0);
     if (push) begin
       take_q     <= take_q - 32'd1;
@@ -106,6 +111,8 @@ module bl_axi_writer #(
     if (b_done && (m_bresp_i != 2'b00 || bursts_q == '0)) error_o <= 1'b1;
     if (start_i && busy_o && !flush) error_o <= 1'b1;
 
+    started_q <= start;
+    if (started_q) left_one_q <= left_q == 32'd1;   // long before the first beat
     if (start) begin
       addr_q  <= addr_i[63:4];
       index_q <= addr_i[4 +: BurstW];
@@ -114,7 +121,6 @@ module bl_axi_writer #(
       left_q  <= beats_i;
       take_any_q <= beats_i != '0;
       left_any_q <= beats_i != '0;
-      left_one_q <= beats_i == 32'd1;
       error_o <= 1'b0;
     end
     if (flush) begin
@@ -126,8 +132,9 @@ module bl_axi_writer #(
       left_any_q  <= owed_q != CntW'(w_done);
       left_one_q  <= owed_q == CntW'(w_done) + 1'b1;
       len_valid_q <= 1'b0;
+      fits_q      <= 1'b0;
       error_o     <= 1'b0;
-      drop_q      <= m_awvalid_o || bursts_q != '0 || owed_q != '0;
+      drop_q      <= m_awvalid_o || bursts_q != '0 || owed_any_q;
     end
     if (rst_i) begin
       m_awvalid_o <= 1'b0;
@@ -138,15 +145,17 @@ module bl_axi_writer #(
       left_any_q  <= 1'b0;
       left_one_q  <= 1'b0;
       owed_q      <= '0;
+      owed_any_q  <= 1'b0;
       bursts_q    <= '0;
       len_valid_q <= 1'b0;
+      fits_q      <= 1'b0;
       drop_q      <= 1'b0;
       error_o     <= 1'b0;
     end
   end
 
   bl_fifo #(.Width(128), .Depth(FifoDepth)) u_fifo (
-    .clk_i, .rst_i, .clear_i(flush && owed_q == '0),
+    .clk_i, .rst_i, .clear_i(flush & ~owed_any_q),
     .valid_i(push), .ready_o(fifo_ready), .data_i,
     .valid_o(fifo_valid), .ready_i(w_done), .data_o(m_wdata_o), .count_o(count)
   );

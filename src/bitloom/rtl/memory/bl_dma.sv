@@ -81,16 +81,14 @@ module bl_dma
   end
 
   // ---- preparation: beats·chunks, one chunk bit per cycle ----
-  typedef enum logic [1:0] {Idle, Multiply, Begin, Run} state_e;
+  typedef enum logic [2:0] {Idle, Multiply, Size, Begin, Run} state_e;
   state_e      state_q;
   logic        store_q;
   logic [63:0] addr_q;
-  logic [31:0] total_q, addend_q, region;            // region: beats in DDR
+  logic [31:0] total_q, addend_q, region, region_q;  // region: beats in DDR
   logic [11:0] factor_q;
   logic        begin_load, begin_store, load_done, store_done, reader_busy, writer_busy;
 
-  assign begin_load  = state_q == Begin && !store_q;
-  assign begin_store = state_q == Begin && store_q;
   assign busy_o      = state_q != Idle || reader_busy || writer_busy;
 
   // A word is C/16 beats, or 16/C words are a beat.
@@ -101,6 +99,8 @@ module bl_dma
   end
 
   always_ff @(posedge clk_i) begin
+    begin_load  <= state_q == Size && !store_q;
+    begin_store <= state_q == Size && store_q;
     unique case (state_q)
       Idle: if (start_i) begin
         state_q  <= Multiply;
@@ -114,12 +114,20 @@ module bl_dma
         if (factor_q[0]) total_q <= total_q + addend_q;
         addend_q <= addend_q << 1;
         factor_q <= factor_q >> 1;
-        if (factor_q[11:1] == '0) state_q <= Begin;
+        if (factor_q[11:1] == '0) state_q <= Size;
+      end
+      Size: begin
+        region_q <= region;
+        state_q  <= Begin;
       end
       Begin:   state_q <= Run;
       default: if (store_q ? store_done : load_done) state_q <= Idle;
     endcase
-    if (rst_i || flush_i) state_q <= Idle;
+    if (rst_i || flush_i) begin
+      state_q     <= Idle;
+      begin_load  <= 1'b0;
+      begin_store <= 1'b0;
+    end
   end
 
   // ---- the two masters ----
@@ -127,14 +135,14 @@ module bl_dma
   logic         in_valid, in_ready, in_last, in_beat, out_valid, out_ready, out_beat;
 
   bl_axi_reader u_reader (
-    .clk_i, .rst_i, .start_i(begin_load), .addr_i(addr_q), .beats_i(region), .flush_i, .pause_i(1'b0),
+    .clk_i, .rst_i, .start_i(begin_load), .addr_i(addr_q), .beats_i(region_q), .flush_i, .pause_i(1'b0),
     .busy_o(reader_busy), .error_o(read_error_o), .beat_o(in_beat),
     .data_o(in_data), .valid_o(in_valid), .ready_i(in_ready), .last_o(in_last),
     .m_arid_o, .m_araddr_o, .m_arlen_o, .m_arsize_o, .m_arburst_o, .m_arvalid_o, .m_arready_i,
     .m_rid_i, .m_rdata_i, .m_rresp_i, .m_rlast_i, .m_rvalid_i, .m_rready_o
   );
   bl_axi_writer u_writer (
-    .clk_i, .rst_i, .start_i(begin_store), .addr_i(addr_q), .beats_i(region), .flush_i,
+    .clk_i, .rst_i, .start_i(begin_store), .addr_i(addr_q), .beats_i(region_q), .flush_i,
     .busy_o(writer_busy), .error_o(write_error_o), .beat_o(out_beat),
     .data_i(out_data), .valid_i(out_valid), .ready_o(out_ready),
     .m_awid_o, .m_awaddr_o, .m_awlen_o, .m_awsize_o, .m_awburst_o, .m_awvalid_o, .m_awready_i,

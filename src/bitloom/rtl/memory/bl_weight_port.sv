@@ -1,7 +1,7 @@
 // Splits a weight port's stream (docs/spec/streams.md): one tag beat, then up to 128/TagW data beats, each for the lane that
 // its tag names. One lane write per cycle; a lane that is not ready holds the port back, tags included.
 //   lane_valid_o  one-hot; beat_o is common to all lanes
-// Resource: 260 flip-flops, a Lanes-wide decoder.
+// Resource: 520 flip-flops, a Lanes-wide decoder.
 module bl_weight_port #(
   parameter int unsigned Lanes = 8
 ) (
@@ -24,6 +24,12 @@ module bl_weight_port #(
     $fatal(1, "%m: Lanes = %0d; legal: 1..256", Lanes);
   end
 
+  logic [127:0]        data;
+  logic                valid, ready;
+  bl_skid #(.Width(128)) u_skid (
+    .clk_i, .rst_i, .clear_i, .valid_i, .ready_o, .data_i, .valid_o(valid), .ready_i(ready), .data_o(data)
+  );
+
   logic [127:0]        tags_q;    // the next data beat's tag is the lowest
   logic [IndexW-1:0]   index_q;
   logic                tagged_q;  // tags_q holds tags
@@ -33,22 +39,22 @@ module bl_weight_port #(
 
   assign lane         = tags_q[LaneW-1:0];
   assign out_free     = lane_held_i == '0;
-  assign ready_o      = out_free;
-  assign take         = valid_i & ready_o;
+  assign ready        = out_free;
+  assign take         = valid & ready;
   assign is_data      = take & tagged_q;
   assign lane_valid_o = valid_q;
 
   always_ff @(posedge clk_i) begin
     if (take) begin
       if (!tagged_q) begin
-        tags_q   <= data_i;
+        tags_q   <= data;
         tagged_q <= 1'b1;
         index_q  <= '0;
       end else begin
         tags_q   <= tags_q >> TagW;
         tagged_q <= ~&index_q;
         index_q  <= index_q + 1'b1;
-        beat_o   <= data_i;
+        beat_o   <= data;
       end
     end
     if (out_free) begin

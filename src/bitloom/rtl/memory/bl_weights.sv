@@ -83,8 +83,8 @@ module bl_weights #(
   always_ff @(posedge clk_i) pause_q <= yield_i & ~wait_ddr_o;
 
   for (genvar w = 0; w < WP; w++) begin : g_port
-    logic [127:0] data, port_data;
-    logic         valid, ready, last, port_valid, port_ready;
+    logic [127:0] data;
+    logic         valid, ready, last;
     bl_axi_reader u_reader (
       .clk_i, .rst_i, .start_i(start_i[w]), .addr_i, .beats_i, .flush_i, .pause_i(pause_q),
       .busy_o(busy[w]), .error_o(error[w]), .beat_o(beat[w]),
@@ -94,12 +94,8 @@ module bl_weights #(
       .m_rid_i(m_rid_i[w]), .m_rdata_i(m_rdata_i[w]), .m_rresp_i(m_rresp_i[w]), .m_rlast_i(m_rlast_i[w]),
       .m_rvalid_i(m_rvalid_i[w]), .m_rready_o(m_rready_o[w])
     );
-    bl_skid #(.Width(128)) u_skid (
-      .clk_i, .rst_i, .clear_i(flush_i), .valid_i(valid), .ready_o(ready), .data_i(data),
-      .valid_o(port_valid), .ready_i(port_ready), .data_o(port_data)
-    );
     bl_weight_port #(.Lanes(Lanes)) u_port (
-      .clk_i, .rst_i, .clear_i(flush_i), .data_i(port_data), .valid_i(port_valid), .ready_o(port_ready),
+      .clk_i, .rst_i, .clear_i(flush_i), .data_i(data), .valid_i(valid), .ready_o(ready),
       .lane_valid_o(lane_valid[w*Lanes +: Lanes]), .lane_held_i(lane_held[w*Lanes +: Lanes]), .beat_o(lane_beat[w])
     );
     logic unused_last;
