@@ -7,42 +7,42 @@ import pytest
 from vector_bench import VectorBench, as_bytes, as_ints, bits_to_bytes, bytes_to_bits
 
 
-def test_weight_regs_follow_their_rules() -> None:
-    """Random planes, clears and swaps; the model applies the sentences of the module header."""
-    lanes, channels, cycles = 3, 4, 3000
-    rng = np.random.default_rng(1)
-    valid, first, signed = (rng.integers(0, 2, (cycles, lanes)) for _ in range(3))
-    plane = rng.integers(0, 2, (cycles, lanes, channels))
-    clear, swap = (rng.random(cycles) < 0.2).astype(int), (rng.random(cycles) < 0.2).astype(int)
-    clear[0] = swap[1] = 1
-    valid[0] = 0
+@pytest.mark.parametrize("channels", [4, 7])
+def test_weight_regs_follow_their_rules(channels: int) -> None:
+    """Random planes, clears and swaps; the model applies the sentences of the module header, one cycle late."""
+    cycles = 3000
+    rng = np.random.default_rng(channels)
+    valid, first, signed = (rng.integers(0, 2, cycles) for _ in range(3))
+    plane = rng.integers(0, 2, (cycles, channels))
+    clear, swap, reset = (rng.random(cycles) < 0.2).astype(int), (rng.random(cycles) < 0.2).astype(int), np.zeros(cycles)
+    reset[0], clear[1], swap[2], valid[1] = 1, 1, 1, 0
     bench = VectorBench(
         "bl_weight_regs",
-        {"swap_i": 1, "clear_i": 1, "plane_valid_i": lanes, "plane_first_i": lanes, "plane_signed_i": lanes,
-         "plane_i": lanes * channels},
-        {"digit_o": 5 * lanes * channels},
-        {"C": channels, "M": lanes},
+        {"rst_i": 1, "swap_i": 1, "clear_i": 1, "plane_valid_i": 1, "plane_first_i": 1, "plane_signed_i": 1,
+         "plane_i": channels},
+        {"digit_o": 5 * channels},
+        {"C": channels},
     )  # fmt: skip
     out = bench.run(
-        cycles, swap_i=as_bytes(swap, 1), clear_i=as_bytes(clear, 1), plane_valid_i=bits_to_bytes(valid),
-        plane_first_i=bits_to_bytes(first), plane_signed_i=bits_to_bytes(signed), plane_i=bits_to_bytes(plane),
+        cycles, rst_i=as_bytes(reset.astype(np.int64), 1), swap_i=as_bytes(swap, 1), clear_i=as_bytes(clear, 1),
+        plane_valid_i=as_bytes(valid, 1), plane_first_i=as_bytes(first, 1), plane_signed_i=as_bytes(signed, 1),
+        plane_i=bits_to_bytes(plane),
     )  # fmt: skip
-    got = bytes_to_bits(out["digit_o"], 5 * lanes * channels).reshape(cycles, 5, lanes, channels)
-    shadow = np.zeros((lanes, channels), np.int64)
+    got = bytes_to_bits(out["digit_o"], 5 * channels).reshape(cycles, 5, channels)
+    shadow = np.zeros(channels, np.int64)
     active = np.zeros_like(shadow)
-    for cycle in range(cycles):
-        if cycle >= 2:
-            np.testing.assert_array_equal((got[cycle] << np.arange(5)[:, None, None]).sum(axis=0), active)
+    for cycle in range(1, cycles - 1):
+        if cycle >= 3:
+            np.testing.assert_array_equal((got[cycle + 1] << np.arange(5)[:, None]).sum(axis=0), active)
         if swap[cycle]:
             active = shadow.copy()
-        for lane in range(lanes):
-            if valid[cycle, lane]:
-                if first[cycle, lane]:
-                    shadow[lane] = plane[cycle, lane] * (31 if signed[cycle, lane] else 1)
-                else:
-                    shadow[lane] = (shadow[lane] * 2 + plane[cycle, lane]) % 32
-            elif clear[cycle]:
-                shadow[lane] = 0
+        if valid[cycle]:
+            if first[cycle]:
+                shadow = plane[cycle] * (31 if signed[cycle] else 1)
+            else:
+                shadow = (shadow * 2 + plane[cycle]) % 32
+        elif clear[cycle]:
+            shadow = np.zeros_like(shadow)
 
 
 class Stimulus:
@@ -166,7 +166,8 @@ def test_tiles_end_to_end(shape: tuple[int, int, int, int], defines: tuple[str, 
     acc32 = acc.astype(np.int32)
     written = {(s.ctrl["buf"][c], s.ctrl["group"][c]) for c, _ in done}
     for i, (b, g) in enumerate(reads):
-        row = {name: np.ascontiguousarray(value[base + i + 1 : base + i + 2]) for name, value in out.items()}
+        late = {name: base + i + (2 if name == "drain_acc_o" else 1) for name in out}
+        row = {name: np.ascontiguousarray(value[late[name] : late[name] + 1]) for name, value in out.items()}
         if (b, g) in written:
             np.testing.assert_array_equal(row["drain_acc_o"].view(np.int32).reshape(pixels, lanes), acc32[b, g])
         expected = params[i % 4]
@@ -174,13 +175,13 @@ def test_tiles_end_to_end(shape: tuple[int, int, int, int], defines: tuple[str, 
             bits = bytes_to_bits(row[f"param_{name}_o"], width * lanes).reshape(lanes, width).astype(np.int64)
             np.testing.assert_array_equal((bits << np.arange(width)).sum(axis=1), expected[name])
     pulses = np.nonzero(out["done_valid_o"][:, 0])[0]
-    late = pulses[0] - done[0][0]
-    np.testing.assert_array_equal(pulses, [c + late for c, _ in done])
+    lag = pulses[0] - done[0][0]
+    np.testing.assert_array_equal(pulses, [c + lag for c, _ in done])
     np.testing.assert_array_equal(out["done_last_o"][pulses, 0], [flag for _, flag in done])
 
 
 def test_done_means_readable_in_the_same_cycle() -> None:
-    """Reading in the cycle of done_last_o gives the new sum; one cycle earlier still gives the old one."""
+    """An address given one cycle before done_last_o reads the new sum; one cycle earlier still the old one."""
     for early, expected in ((0, 1), (1, 0)):
         s = Stimulus((2, 4, 2, 2), 120, 5)
         s.act[:] = 1
@@ -194,7 +195,7 @@ def test_done_means_readable_in_the_same_cycle() -> None:
         done = np.nonzero(out["done_last_o"][:, 0])[0]
         assert len(done) == 2
         s.bits["drain_buf"][:] = 1
-        s.bits["drain_buf"][done[1] - early] = 0
+        s.bits["drain_buf"][done[1] - 1 - early] = 0
         raw = np.ascontiguousarray(s.run(())["drain_acc_o"])[done[1] - early + 1]
         total = bias + 4 + 4 * expected
         np.testing.assert_array_equal(raw.view(np.int32).reshape(2, 2), np.broadcast_to(total.astype(np.int32), (2, 2)))

@@ -103,7 +103,7 @@ def test_every_waiver_is_explained() -> None:
         ("bl_sum_level", ("-GOutW=20",), "N = 8, Width = 12, OutW = 20; legal: N >= 1, OutW from Width to Width + 2"),
         ("bl_params", ("-GC=12",), "C = 12; legal: 4, 8, 16, 32, 64, 128"),
         ("bl_accum", ("-GT=6",), "T = 6, SumW = 15; legal: T a power of two from 2, SumW 1..28"),
-        ("bl_weight_regs", ("-GM=0",), "C = 8, M = 0; legal: at least 1"),
+        ("bl_weight_regs", ("-GC=0",), "C = 0; legal: at least 1"),
         ("bl_pool", ("-GC=0",), "P = 2, C = 0; legal: at least 1"),
     ],
 )

@@ -1,7 +1,7 @@
 // Array, digits, parameters and accumulators, wired. Interface and timing: docs/spec/rtl.md, "Compute".
 //   act_i and ctrl_* of one cycle belong together; swap_i in cycle t-1 puts the shadow digits in place for act_i of cycle t;
 //   done_valid_o / done_last_o: the sums of a ctrl_valid_i / ctrl_last_i can be read from now on (AccLatency cycles later)
-//   drain_acc_o and param_*: 1 cycle after their addresses
+//   drain_acc_o: 2 cycles, param_*: 1 cycle after their addresses
 module bl_compute #(
   parameter int unsigned P = 2,
   parameter int unsigned C = 8,
@@ -43,29 +43,19 @@ module bl_compute #(
   localparam int unsigned ArrayLatency = 5 + ((C <= 3) ? 1 : (C <= 9) ? 2 : (C <= 27) ? 3 : (C <= 81) ? 4 : 5);
   localparam int unsigned CtrlW = GroupW + 7;
 
-  // The array registers its activations once before it meets the digits, so planes and swap wait one cycle as well.
-  logic                     swap_q, clear_q;
-  logic [M-1:0]             plane_valid_q, plane_first_q, plane_signed_q;
-  logic [M-1:0][C-1:0]      plane_q;
+  // The array registers its activations once before it meets the digits, so planes and swap wait one cycle as well: in the
+  // lanes, each of which has its own copy.
   logic [4:0][M-1:0][C-1:0] digit;
-
-  always_ff @(posedge clk_i) begin
-    swap_q         <= swap_i;
-    clear_q        <= clear_i;
-    plane_valid_q  <= plane_valid_i;
-    plane_first_q  <= plane_first_i;
-    plane_signed_q <= plane_signed_i;
-    plane_q        <= plane_i;
-    if (rst_i) begin
-      swap_q        <= 1'b0;
-      plane_valid_q <= '0;
+  for (genvar m = 0; m < M; m++) begin : g_lane
+    logic [4:0][C-1:0] mine;
+    bl_weight_regs #(.C(C)) u_digits (
+      .clk_i, .rst_i, .swap_i, .clear_i, .plane_valid_i(plane_valid_i[m]), .plane_first_i(plane_first_i[m]),
+      .plane_signed_i(plane_signed_i[m]), .plane_i(plane_i[m]), .digit_o(mine)
+    );
+    for (genvar k = 0; k < 5; k++) begin : g_bit
+      assign digit[k][m] = mine[k];
     end
   end
-
-  bl_weight_regs #(.C(C), .M(M)) u_weights (
-    .clk_i, .swap_i(swap_q), .clear_i(clear_q), .plane_valid_i(plane_valid_q), .plane_first_i(plane_first_q),
-    .plane_signed_i(plane_signed_q), .plane_i(plane_q), .digit_o(digit)
-  );
 
   logic [P-1:0][M-1:0][31:0] sum;
   bl_mac_array #(.P(P), .C(C), .M(M)) u_array (.clk_i, .act_i, .digit_i(digit), .sum_o(sum));

@@ -6,7 +6,7 @@
 // banks too: the compiler sees to it.
 //   job_valid_i/job_ready_o   job, taken when both are high; payload sampled then
 //   buf_free_o[b]             accumulator buffer b has been read entirely
-//   pool_pop_o                the pool result at the head of its queue has been used
+//   pool_pop_o                the pool result at the head of its queue is used in this cycle for the last time
 //   idle_o                    nothing queued, nothing in flight, all writes done
 // Resource: P·DC requantizers, two address generators, two P×P crossbars of DC and C bytes.
 // Longer than the house wishes: one pipeline, whose stages share the state of a round; cut, its ports would outnumber its lines.
@@ -42,7 +42,7 @@ module bl_drain
   output logic [1:0]                  buf_free_o,
   output logic                        active_o,
   output logic                        idle_o,
-  // accumulators and parameters, one cycle after the request
+  // accumulators two cycles, parameters one cycle after the request
   output logic                        acc_buf_o,
   output logic [GroupW-1:0]           acc_group_o,
   input  logic [P-1:0][M-1:0][31:0]   acc_i,
@@ -120,11 +120,9 @@ module bl_drain
   assign job_end     = addr_pop & end_group_q;
   assign job_ready_o = ~busy_q | job_end;
   assign job_take    = job_valid_i & job_ready_o;
-  assign pool_pop_o  = job_end & pool_q;
   assign active_o    = busy_q;
   assign acc_buf_o   = buf_q;
   assign acc_group_o = group_q[GroupW-1:0];
-  assign param_ptag_o = ptag_q;
 
   always_ff @(posedge clk_i) begin
     parity_q   <= ~parity_q;
@@ -196,87 +194,106 @@ module bl_drain
     end
   end
 
-  // ---- cycle u+1: lane-to-bank selection; accumulators arrive ----
-  logic                          op1_q, pool1_q;
-  logic [P-1:0]                  bank_en1_q, res_en1_q;
-  logic [P-1:0][BankW-1:0]       bank_lane1_q, res_bank1_q;
-  logic [P-1:0][RowW-1:0]        bank_row1_q, res_row1_q;
+  // ---- cycle u+1: the lanes of the round; accumulators and parameters are addressed ----
+  logic                          op1_q, pool1_q, pool_pop1_q;
+  logic [P-1:0]                  hit1_q;
+  logic [P-1:0][BankW-1:0]       lane_bank1_q, res_bank1_q;
+  logic [P-1:0][RowW-1:0]        lane_row1_q, lane_res1_q;
   logic [SliceW-1:0]             slice1_q;
   logic [7:0]                    chunk1_q;
+  logic [1:0]                    ptag1_q;
   logic [RowW-1:0]               out_base1_q, res_base1_q;
-  logic [P-1:0][DC-1:0][31:0]    pool_acc1_q;
   logic                          unused_rows;
-  assign unused_rows = ^{out_row_q, res_row_q, group_q, cmd_i};
+  assign unused_rows  = ^{out_row_q, res_row_q, group_q, cmd_i};
+  assign param_ptag_o = ptag1_q;
+  assign pool_pop_o   = pool_pop1_q;
 
   always_ff @(posedge clk_i) begin
     op1_q        <= op;
     pool1_q      <= pool_q;
+    pool_pop1_q  <= job_end & pool_q & ~rst_i;
     slice1_q     <= slice_q;
     chunk1_q     <= chunk_q;
+    ptag1_q      <= ptag_q;
     out_base1_q  <= out_row_q[RowW-1:0];
     res_base1_q  <= res_row_q[RowW-1:0];
+    lane_bank1_q <= addr_bank;
+    lane_row1_q  <= addr_row;
     res_bank1_q  <= res_bank;
-    bank_en1_q   <= '0;
-    res_en1_q    <= '0;
+    lane_res1_q  <= res_row;
+    for (int p = 0; p < int'(P); p++) hit1_q[p] <= op & addr_lanes[p] & (addr_round[p] == round_q);
+  end
+
+  // ---- cycle u+2: lane-to-bank selection; accumulators and parameters arrive ----
+  logic                          op2_q, pool2_q;
+  logic [P-1:0]                  bank_en2_q, res_en2_q;
+  logic [P-1:0][BankW-1:0]       bank_lane2_q, res_bank2_q;
+  logic [P-1:0][RowW-1:0]        bank_row2_q, res_row2_q;
+  logic [SliceW-1:0]             slice2_q;
+  logic [7:0]                    chunk2_q;
+  logic [RowW-1:0]               out_base2_q, res_base2_q;
+
+  always_ff @(posedge clk_i) begin
+    op2_q        <= op1_q;
+    pool2_q      <= pool1_q;
+    slice2_q     <= slice1_q;
+    chunk2_q     <= chunk1_q;
+    out_base2_q  <= out_base1_q;
+    res_base2_q  <= res_base1_q;
+    res_bank2_q  <= res_bank1_q;
+    bank_en2_q   <= '0;
+    res_en2_q    <= '0;
     for (int b = 0; b < int'(P); b++) begin
-      bank_lane1_q[b] <= '0;
-      bank_row1_q[b]  <= '0;
-      res_row1_q[b]   <= '0;
+      bank_lane2_q[b] <= '0;
+      bank_row2_q[b]  <= '0;
+      res_row2_q[b]   <= '0;
       for (int p = 0; p < int'(P); p++) begin
-        if (addr_lanes[p] && addr_bank[p] == BankW'(b) && addr_round[p] == round_q) begin
-          bank_en1_q[b]   <= op;
-          bank_lane1_q[b] <= BankW'(p);
-          bank_row1_q[b]  <= addr_row[p];
+        if (hit1_q[p] && lane_bank1_q[p] == BankW'(b)) begin
+          bank_en2_q[b]   <= 1'b1;
+          bank_lane2_q[b] <= BankW'(p);
+          bank_row2_q[b]  <= lane_row1_q[p];
         end
-        if (addr_lanes[p] && res_bank[p] == BankW'(b) && addr_round[p] == round_q) begin
-          res_en1_q[b]  <= op & cmd_i.residual;
-          res_row1_q[b] <= res_row[p];
+        if (hit1_q[p] && res_bank1_q[p] == BankW'(b)) begin
+          res_en2_q[b]  <= cmd_i.residual;
+          res_row2_q[b] <= lane_res1_q[p];
         end
-      end
-    end
-    for (int p = 0; p < int'(P); p++) begin
-      for (int j = 0; j < int'(DC); j++) begin
-        automatic logic [23:0] sum = pool_acc_i[p][(NS > 1) ? int'(slice_q) * int'(DC) + j : j];
-        pool_acc1_q[p][j] <= {{8{sum[23]}}, sum} + cmd_i.pool_bias;
       end
     end
   end
 
-  // ---- cycle u+2: one slice into the requantizers; the residual is read ----
-  logic                        op2_q;
-  logic [P-1:0]                bank_en2_q, res_en2_q;
-  logic [P-1:0][BankW-1:0]     bank_lane2_q, res_bank2_q;
-  logic [P-1:0][RowW-1:0]      rd_row2_q, wr_row2_q;
-  logic [SliceW-1:0]           slice2_q;
-  logic [P-1:0][DC-1:0][31:0]  acc2_q;
-  logic [DC-1:0][16:0]         m2_q;
-  logic [DC-1:0][1:0]          s2_q;
-  logic [DC-1:0]               pre2_q;
+  // ---- cycle u+3: one slice into the requantizers; the residual is read ----
+  logic                        op3_q;
+  logic [P-1:0]                bank_en3_q, res_en3_q;
+  logic [P-1:0][BankW-1:0]     bank_lane3_q, res_bank3_q;
+  logic [P-1:0][RowW-1:0]      rd_row3_q, wr_row3_q;
+  logic [SliceW-1:0]           slice3_q;
+  logic [P-1:0][DC-1:0][31:0]  acc3_q;
+  logic [DC-1:0][16:0]         m3_q;
+  logic [DC-1:0][1:0]          s3_q;
+  logic [DC-1:0]               pre3_q;
 
   always_ff @(posedge clk_i) begin
-    op2_q        <= op1_q;
-    bank_en2_q   <= bank_en1_q;
-    res_en2_q    <= res_en1_q;
-    bank_lane2_q <= bank_lane1_q;
-    res_bank2_q  <= res_bank1_q;
-    slice2_q     <= slice1_q;
+    op3_q        <= op2_q;
+    bank_en3_q   <= bank_en2_q;
+    res_en3_q    <= res_en2_q;
+    bank_lane3_q <= bank_lane2_q;
+    res_bank3_q  <= res_bank2_q;
+    slice3_q     <= slice2_q;
     for (int b = 0; b < int'(P); b++) begin
-      rd_row2_q[b] <= res_row1_q[b] + res_base1_q;
-      wr_row2_q[b] <= bank_row1_q[b] + out_base1_q;
+      rd_row3_q[b] <= res_row2_q[b] + res_base2_q;
+      wr_row3_q[b] <= bank_row2_q[b] + out_base2_q;
     end
     for (int j = 0; j < int'(DC); j++) begin
-      m2_q[j]   <= cmd_i.pool_mult;
-      s2_q[j]   <= cmd_i.pool_s_sel;
-      pre2_q[j] <= cmd_i.pool_pre;
-      for (int p = 0; p < int'(P); p++) acc2_q[p][j] <= pool_acc1_q[p][j];
-      if (!pool1_q) begin
+      m3_q[j]   <= cmd_i.pool_mult;
+      s3_q[j]   <= cmd_i.pool_s_sel;
+      pre3_q[j] <= cmd_i.pool_pre;
+      if (!pool2_q) begin
         for (int c = 0; c < int'(NC); c++) begin
           for (int s = 0; s < int'(NS); s++) begin
-            if (chunk1_q == 8'(c) && (NS == 1 || slice1_q == SliceW'(s))) begin
-              m2_q[j]   <= param_m_i[c*int'(C) + s*int'(DC) + j];
-              s2_q[j]   <= param_s_i[c*int'(C) + s*int'(DC) + j];
-              pre2_q[j] <= param_pre_i[c*int'(C) + s*int'(DC) + j];
-              for (int p = 0; p < int'(P); p++) acc2_q[p][j] <= acc_i[p][c*int'(C) + s*int'(DC) + j];
+            if (chunk2_q == 8'(c) && (NS == 1 || slice2_q == SliceW'(s))) begin
+              m3_q[j]   <= param_m_i[c*int'(C) + s*int'(DC) + j];
+              s3_q[j]   <= param_s_i[c*int'(C) + s*int'(DC) + j];
+              pre3_q[j] <= param_pre_i[c*int'(C) + s*int'(DC) + j];
             end
           end
         end
@@ -284,19 +301,38 @@ module bl_drain
     end
   end
 
-  // ---- residual: port A or B read in cycle u+2, data in u+4, bank to lane, into the requantizers in u+5 ----
-  logic [1:0][P-1:0][BankW-1:0]  res_bank_d;    // u+3, u+4
+  // The sums: a unit, with its own copies of the choice, for each pixel and up to 16 channels.
+  localparam int unsigned PickW = (DC > 16) ? 16 : DC;
+  for (genvar p = 0; p < P; p++) begin : g_pick_pixel
+    for (genvar k = 0; k < DC / PickW; k++) begin : g_pick
+      logic [NC*NS-1:0][PickW-1:0][31:0] sums;
+      logic [NS-1:0][PickW-1:0][23:0]    pools;
+      for (genvar n = 0; n < NC * NS; n++) begin : g_sum
+        assign sums[n] = acc_i[p][n*DC + k*PickW +: PickW];
+      end
+      for (genvar n = 0; n < NS; n++) begin : g_pool
+        assign pools[n] = pool_acc_i[p][n*DC + k*PickW +: PickW];
+      end
+      bl_drain_pick #(.Width(PickW), .Chunks(NC), .Slices(NS)) u_pick (
+        .clk_i, .pool_i(pool1_q), .chunk_i(chunk1_q), .slice_i(slice1_q), .pool_bias_i(cmd_i.pool_bias),
+        .pools_i(pools), .sums_i(sums), .sum_o(acc3_q[p][k*PickW +: PickW])
+      );
+    end
+  end
+
+  // ---- residual: port A or B read in cycle u+3, data in u+5, bank to lane, into the requantizers in u+6 ----
+  logic [1:0][P-1:0][BankW-1:0]  res_bank_d;    // u+4, u+5
   logic [1:0][SliceW-1:0]        slice_d;
-  logic [P-1:0][DC-1:0][7:0]     res5_q;
+  logic [P-1:0][DC-1:0][7:0]     res6_q;
 
   always_ff @(posedge clk_i) begin
-    res_bank_d  <= {res_bank_d[0], res_bank2_q};
-    slice_d     <= {slice_d[0], slice2_q};
+    res_bank_d  <= {res_bank_d[0], res_bank3_q};
+    slice_d     <= {slice_d[0], slice3_q};
     for (int p = 0; p < int'(P); p++) begin
       for (int j = 0; j < int'(DC); j++) begin
         automatic int byte_at = (NS > 1) ? int'(slice_d[1]) * int'(DC) + j : j;
         automatic logic [BankW-1:0] from = res_bank_d[1][p];
-        res5_q[p][j] <= !cmd_i.residual ? 8'd0 : cmd_i.res_side ? res_q_i[from][byte_at] : mem_q_i[from][byte_at];
+        res6_q[p][j] <= !cmd_i.residual ? 8'd0 : cmd_i.res_side ? res_q_i[from][byte_at] : mem_q_i[from][byte_at];
       end
     end
   end
@@ -306,11 +342,11 @@ module bl_drain
     for (genvar j = 0; j < DC; j++) begin : g_channel
       bl_requant u_requant (
         .clk_i,
-        .acc_i     (acc2_q[p][j]),
-        .m_i       (m2_q[j]),
-        .s_i       (s2_q[j]),
-        .pre_i     (pre2_q[j]),
-        .res_i     (res5_q[p][j]),
+        .acc_i     (acc3_q[p][j]),
+        .m_i       (m3_q[j]),
+        .s_i       (s3_q[j]),
+        .pre_i     (pre3_q[j]),
+        .res_i     (res6_q[p][j]),
         .res_mult_i(cmd_i.res_mult),
         .post_i    (cmd_i.post),
         .lo_i      (cmd_i.clamp_lo),
@@ -336,11 +372,11 @@ module bl_drain
   end
 
   always_ff @(posedge clk_i) begin
-    wr_op_q    <= {wr_op_q[WriteDelay-2:0], op2_q};
-    wr_en_q    <= {wr_en_q[WriteDelay-2:0], bank_en2_q};
-    wr_lane_q  <= {wr_lane_q[WriteDelay-2:0], bank_lane2_q};
-    wr_row_q   <= {wr_row_q[WriteDelay-2:0], wr_row2_q};
-    wr_slice_q <= {wr_slice_q[WriteDelay-2:0], slice2_q};
+    wr_op_q    <= {wr_op_q[WriteDelay-2:0], op3_q};
+    wr_en_q    <= {wr_en_q[WriteDelay-2:0], bank_en3_q};
+    wr_lane_q  <= {wr_lane_q[WriteDelay-2:0], bank_lane3_q};
+    wr_row_q   <= {wr_row_q[WriteDelay-2:0], wr_row3_q};
+    wr_slice_q <= {wr_slice_q[WriteDelay-2:0], slice3_q};
     for (int b = 0; b < int'(P); b++) wr_d_q[b] <= code_d[wr_lane_q[WriteDelay-2][b]];
     if (rst_i) begin
       wr_op_q <= '0;
@@ -353,15 +389,15 @@ module bl_drain
   assign mem_we_o = wr;
   always_comb begin
     for (int b = 0; b < int'(P); b++) begin
-      mem_en_o[b]  = wr ? wr_en_q[WriteDelay-1][b] : res_en2_q[b] & ~cmd_i.res_side;
-      mem_row_o[b] = wr ? wr_row_q[WriteDelay-1][b] : rd_row2_q[b];
+      mem_en_o[b]  = wr ? wr_en_q[WriteDelay-1][b] : res_en3_q[b] & ~cmd_i.res_side;
+      mem_row_o[b] = wr ? wr_row_q[WriteDelay-1][b] : rd_row3_q[b];
       mem_d_o[b]   = {NS{wr_d_q[b]}};
       for (int s = 0; s < int'(NS); s++) mem_slice_o[b][s] = (NS == 1) || wr_slice_q[WriteDelay-1] == SliceW'(s);
     end
   end
 
-  assign res_en_o  = res_en2_q & {P{cmd_i.res_side}};
-  assign res_row_o = rd_row2_q;
+  assign res_en_o  = res_en3_q & {P{cmd_i.res_side}};
+  assign res_row_o = rd_row3_q;
 
-  assign idle_o = ~busy_q & ~job_valid_i & ~op1_q & ~op2_q & ~(|wr_op_q);
+  assign idle_o = ~busy_q & ~job_valid_i & ~op1_q & ~op2_q & ~op3_q & ~(|wr_op_q);
 endmodule

@@ -1,41 +1,47 @@
-// Shadow and active digits of M lanes × C channels, kept as five bit planes: digit of (m, c) = {digit_o[4][m][c] .. [0][m][c]}.
-//   plane_valid_i[m] and first: digit <= signed ? {5{plane}} : {4'b0, plane};  valid, not first: digit <= {digit[3:0], plane}
-//   clear_i   shadow digits <= 0; a lane with plane_valid_i takes the plane instead
+// Shadow and active digits of one lane of C channels, kept as five bit planes: digit of c = {digit_o[4][c] .. digit_o[0][c]}.
+// All inputs are registered here first, so that swap and clear have the loads of one lane each. After that register:
+//   plane_valid_i and first: digit <= signed ? {5{plane}} : {4'b0, plane};  valid, not first: digit <= {digit[3:0], plane}
+//   clear_i   shadow digits <= 0; with plane_valid_i the plane instead
 //   swap_i    active <= shadow as it was before this cycle's planes; digit_o changes in the next cycle
-// No reset: a step clears the shadow before its planes. Resource: 10·M·C flip-flops, about 5·M·C LUTs.
+// Reset only of swap and plane_valid: a step clears the shadow before its planes. Resource: 11·C flip-flops, about 5·C LUTs.
 module bl_weight_regs #(
-  parameter int unsigned C = 8,
-  parameter int unsigned M = 16
+  parameter int unsigned C = 8
 ) (
-  input  logic                         clk_i,
-  input  logic                         swap_i,
-  input  logic                         clear_i,
-  input  logic [M-1:0]                 plane_valid_i,
-  input  logic [M-1:0]                 plane_first_i,
-  input  logic [M-1:0]                 plane_signed_i,
-  input  logic [M-1:0][C-1:0]          plane_i,
-  output logic [4:0][M-1:0][C-1:0]     digit_o
+  input  logic              clk_i,
+  input  logic              rst_i,
+  input  logic              swap_i,
+  input  logic              clear_i,
+  input  logic              plane_valid_i,
+  input  logic              plane_first_i,
+  input  logic              plane_signed_i,
+  input  logic [C-1:0]      plane_i,
+  output logic [4:0][C-1:0] digit_o
 );
-  if (C < 1 || M < 1) begin : g_bad
-    $fatal(1, "%m: C = %0d, M = %0d; legal: at least 1", C, M);
+  if (C < 1) begin : g_bad
+    $fatal(1, "%m: C = %0d; legal: at least 1", C);
   end
 
-  logic [4:0][M-1:0][C-1:0] shadow_q;
-
-  for (genvar m = 0; m < M; m++) begin : g_lane
-    always_ff @(posedge clk_i) begin
-      if (plane_valid_i[m]) begin
-        shadow_q[0][m] <= plane_i[m];
-        for (int k = 1; k < 5; k++) begin
-          shadow_q[k][m] <= plane_first_i[m] ? plane_i[m] & {C{plane_signed_i[m]}} : shadow_q[k-1][m];
-        end
-      end else if (clear_i) begin
-        for (int k = 0; k < 5; k++) shadow_q[k][m] <= '0;
-      end
-    end
-  end
+  logic              swap_q, clear_q, valid_q, first_q, signed_q;
+  logic [C-1:0]      plane_q;
+  logic [4:0][C-1:0] shadow_q;
 
   always_ff @(posedge clk_i) begin
-    if (swap_i) digit_o <= shadow_q;
+    swap_q   <= swap_i;
+    clear_q  <= clear_i;
+    valid_q  <= plane_valid_i;
+    first_q  <= plane_first_i;
+    signed_q <= plane_signed_i;
+    plane_q  <= plane_i;
+    if (valid_q) begin
+      shadow_q[0] <= plane_q;
+      for (int k = 1; k < 5; k++) shadow_q[k] <= first_q ? plane_q & {C{signed_q}} : shadow_q[k-1];
+    end else if (clear_q) begin
+      shadow_q <= '0;
+    end
+    if (swap_q) digit_o <= shadow_q;
+    if (rst_i) begin
+      swap_q  <= 1'b0;
+      valid_q <= 1'b0;
+    end
   end
 endmodule

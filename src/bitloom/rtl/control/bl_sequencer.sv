@@ -63,7 +63,7 @@ module bl_sequencer
 );
   typedef enum logic [3:0] {Idle, Clean, Begin, Fetch, Launch, Work, Flush, WaitDma, Next, Stop} state_e;
   state_e      state_q;
-  logic [7:0]  error_q;
+  logic [7:0]  error_q, fault_q;   // fault_q: what the engines reported in the last cycle
   logic        first_q, store_q, flush_q, is_engine, dma_blocks, bad_field, running, progress;
   logic        needs_dma_q, bad_q, late_q;   // of the command in Launch; nothing has moved for timeout_i cycles
   logic [31:0] still_q;
@@ -106,6 +106,12 @@ module bl_sequencer
   assign cmd_ready_o   = state_q == Next;
 
   always_ff @(posedge clk_i) begin
+    fault_q         <= ErrNone;
+    if (fetch_error_i != ErrNone && !(cmd_valid_i || state_q == Work || state_q == Flush)) fault_q <= fetch_error_i;
+    if (weights_error_i) fault_q <= ErrAxiWeights;
+    if (dma_read_error_i) fault_q <= ErrAxiDataRead;
+    if (dma_write_error_i) fault_q <= ErrAxiDataWrite;
+    if (late_q) fault_q <= ErrTimeout;
     late_q          <= timeout_i != '0 && still_q >= timeout_i;
     done_o          <= 1'b0;
     init_o          <= 1'b0;
@@ -196,11 +202,7 @@ module bl_sequencer
     if (running) begin
       still_q <= progress ? '0 : still_q + 32'd1;
       if (error_q == ErrNone) begin
-        if (fetch_error_i != ErrNone && !(cmd_valid_i || state_q == Work || state_q == Flush)) error_q <= fetch_error_i;
-        if (weights_error_i) error_q <= ErrAxiWeights;
-        if (dma_read_error_i) error_q <= ErrAxiDataRead;
-        if (dma_write_error_i) error_q <= ErrAxiDataWrite;
-        if (late_q) error_q <= ErrTimeout;
+        if (fault_q != ErrNone) error_q <= fault_q;
       end else begin
         state_q <= Stop;
       end

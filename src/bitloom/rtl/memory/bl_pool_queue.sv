@@ -1,19 +1,18 @@
-// Four pool results between the pool unit and the drain; the issue engine's credits keep it from overflowing.
+// Four pool results of one pixel between the pool unit and the drain; the issue engine's credits keep it from overflowing.
 // The head falls through: it is valid whenever a job for it has been offered.
-// Resource: 4 × P·C·24 bits of LUT memory.
+// Resource: 4 × C·24 bits of LUT memory.
 module bl_pool_queue #(
-  parameter int unsigned P = 2,
   parameter int unsigned C = 8
 ) (
   input  logic                      clk_i,
   input  logic                      rst_i,
   input  logic                      push_i,
-  input  logic [P-1:0][C-1:0][23:0] data_i,
+  input  logic [C-1:0][23:0] data_i,
   input  logic                      pop_i,
-  output logic [P-1:0][C-1:0][23:0] data_o
+  output logic [C-1:0][23:0] data_o
 );
   (* ram_style = "distributed" *)
-  logic [P*C*24-1:0] mem [4];
+  logic [C*24-1:0] mem [4];
   logic [1:0] in_q, out_q;
 
   assign data_o = mem[out_q];

@@ -235,7 +235,8 @@ module bl_top
     logic [1:0]        ptag;
   } side_t;
   side_t                    side_in, side;
-  logic                     act_valid;
+  logic                     act_valid, act_valid_q;   // act_valid, side and in_image are one cycle ahead of act
+  side_t                    side_q;
   logic [P-1:0]             in_image;
   logic [P-1:0][C-1:0][7:0] act;
   logic                     mem_en_a, store_en;
@@ -258,6 +259,13 @@ module bl_top
     .store_en_i(store_en), .store_bank_i(store_bank), .store_row_i(store_row), .store_q_o(store_word),
     .valid_o(act_valid), .inside_o(in_image), .side_o(side), .act_o(act)
   );
+
+  logic unused_side;
+  assign unused_side = ^{side_q.pool, side_q.pool_max};
+  always_ff @(posedge clk_i) begin
+    act_valid_q <= act_valid & ~side.pool;
+    side_q      <= side;
+  end
 
   // ---- weights ----
   logic [M-1:0]        plane_valid, plane_first, plane_signed;
@@ -298,8 +306,8 @@ module bl_top
 
   bl_compute #(.P(P), .C(C), .M(M), .T(T)) u_compute (
     .clk_i, .rst_i(core_rst),
-    .act_i(act), .ctrl_valid_i(act_valid & ~side.pool), .ctrl_buf_i(side.buffer), .ctrl_group_i(side.group),
-    .ctrl_first_i(side.first), .ctrl_hi_i(side.hi), .ctrl_last_i(side.last), .ctrl_ptag_i(side.ptag),
+    .act_i(act), .ctrl_valid_i(act_valid_q), .ctrl_buf_i(side_q.buffer), .ctrl_group_i(side_q.group),
+    .ctrl_first_i(side_q.first), .ctrl_hi_i(side_q.hi), .ctrl_last_i(side_q.last), .ctrl_ptag_i(side_q.ptag),
     .swap_i(swap_q[WeightLatency-1]), .clear_i(plane_clear), .plane_valid_i(plane_valid), .plane_first_i(plane_first),
     .plane_signed_i(plane_signed), .plane_i(plane), .hdr_valid_i(hdr_valid), .hdr_index_i(hdr_index),
     .hdr_ptag_i(hdr_ptag), .hdr_i(hdr),
@@ -310,13 +318,17 @@ module bl_top
   // ---- pool ----
   logic [P-1:0][C-1:0][23:0] pool_data, pool_head;
 
-  bl_pool #(.P(P), .C(C)) u_pool (
-    .clk_i, .rst_i(core_rst), .act_i(act), .inside_i(in_image), .valid_i(act_valid & side.pool), .first_i(side.first),
-    .last_i(side.last), .max_i(side.pool_max), .valid_o(pool_result), .acc_o(pool_data)
-  );
-  bl_pool_queue #(.P(P), .C(C)) u_pool_queue (
-    .clk_i, .rst_i(core_rst), .push_i(pool_result), .data_i(pool_data), .pop_i(pool_pop), .data_o(pool_head)
-  );
+  logic [P-1:0] pool_results;
+  for (genvar p = 0; p < P; p++) begin : g_pool
+    bl_pool #(.C(C)) u_pool (
+      .clk_i, .rst_i(core_rst), .act_i(act[p]), .inside_i(in_image[p]), .valid_i(act_valid & side.pool),
+      .first_i(side.first), .last_i(side.last), .max_i(side.pool_max), .valid_o(pool_results[p]), .acc_o(pool_data[p])
+    );
+    bl_pool_queue #(.C(C)) u_queue (
+      .clk_i, .rst_i(core_rst), .push_i(pool_results[p]), .data_i(pool_data[p]), .pop_i(pool_pop), .data_o(pool_head[p])
+    );
+  end
+  assign pool_result = pool_results[0];   // all alike
 
   // ---- drain, DMA and port B ----
   logic [P-1:0]             drain_en, res_en;
