@@ -49,6 +49,7 @@ UNITS = frozenset(
         "bl_drain",
         "bl_drain_addr",
         "bl_drain_pick",
+        "bl_drain_residual",
         "bl_requant",
         "bl_act_mem",
         "bl_ram_rr",

@@ -2,7 +2,7 @@
 //   valid_i   acc[buf][group][p][m] <= sum_i[p][m]·(hi_i ? 16 : 1) + (first_i ? bias_i[m] : acc[buf][group][p][m])
 //   done_valid_o, done_last_o   2 cycles later: the sum of valid_i has been written (readable in this very cycle)
 //   acc_o     the sums of drain_buf_i, drain_group_i, 2 cycles later
-// bias_i comes one cycle after its valid_i. One entry may be hit in consecutive cycles: reading, adding and writing are one
+// bias_i comes one cycle after its valid_i, hi_i one cycle before it. One entry may be hit in consecutive cycles: reading, adding and writing are one
 // cycle. A bank holds eight channels of a pixel and its own copies of the control. Reset clears only the valid and done bits.
 // Resource: P·M·32 × 2T bits of two-port LUT memory, P·M 32-bit adders.
 module bl_accum #(

@@ -1,6 +1,6 @@
 // Accumulators of one pixel and Width channels: two buffers of T groups in LUT memory, with their own copies of the control,
 // so that every register of address and choice has the loads of this bank only.
-//   valid_i .. hi_i   as in bl_accum, whose latencies these are
+//   as in bl_accum, whose latencies these are; hi_i comes one cycle before its sum_i
 // Resource: Width·32 × 2T bits of two-port LUT memory, Width 32-bit adders.
 module bl_accum_bank #(
   parameter int unsigned Width = 8,
@@ -29,14 +29,14 @@ module bl_accum_bank #(
   (* ram_style = "distributed" *)
   logic [Width-1:0][31:0] mem [2*T];
   logic [Width-1:0][31:0] old, next, add_q;
-  logic                   valid_q, first_q;
-  logic [GroupW:0]        at_q, drain_at_q;
+  (* dont_touch = "yes" *) logic            valid_q, first_q, hi_q;
+  (* dont_touch = "yes" *) logic [GroupW:0] at_q, drain_at_q;
   logic [Width-1:0]       unused_sign;
 
   assign old = mem[at_q];
   for (genvar m = 0; m < Width; m++) begin : g_channel
     logic signed [SumW+3:0] add;
-    assign add = hi_i ? {sum_i[m][SumW-1:0], 4'd0} : {{4{sum_i[m][SumW-1]}}, sum_i[m][SumW-1:0]};
+    assign add = hi_q ? {sum_i[m][SumW-1:0], 4'd0} : {{4{sum_i[m][SumW-1]}}, sum_i[m][SumW-1:0]};
     assign unused_sign[m] = ^sum_i[m][31:SumW];
     always_ff @(posedge clk_i) add_q[m] <= 32'(add);
     assign next[m] = add_q[m] + (first_q ? bias_i[m] : old[m]);
@@ -46,6 +46,7 @@ module bl_accum_bank #(
     valid_q    <= valid_i;
     at_q       <= {buf_i, group_i};
     first_q    <= first_i;
+    hi_q       <= hi_i;
     drain_at_q <= {drain_buf_i, drain_group_i};
     if (valid_q) mem[at_q] <= next;
     acc_o <= mem[drain_at_q];

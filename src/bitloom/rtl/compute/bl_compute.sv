@@ -63,7 +63,7 @@ module bl_compute #(
   // Control waits for the sums; only the valid bits are reset.
   logic [ArrayLatency-1:0][CtrlW-2:0] ctrl_q;
   logic [ArrayLatency-1:0]            valid_q;
-  logic                               acc_buf, acc_first, acc_hi, acc_last;
+  logic                               acc_buf, acc_first, acc_hi, acc_last, unused_hi;
   logic [GroupW-1:0]                  acc_group;
   logic [1:0]                         acc_ptag;
   always_ff @(posedge clk_i) begin
@@ -72,7 +72,8 @@ module bl_compute #(
     valid_q <= {valid_q[ArrayLatency-2:0], ctrl_valid_i};
     if (rst_i) valid_q <= '0;
   end
-  assign {acc_buf, acc_group, acc_first, acc_hi, acc_last, acc_ptag} = ctrl_q[ArrayLatency-1];
+  assign {acc_buf, acc_group, acc_first, unused_hi, acc_last, acc_ptag} = ctrl_q[ArrayLatency-1];
+  assign acc_hi = ctrl_q[ArrayLatency-2][3];   // the banks register it once more
 
   logic [M-1:0][31:0] bias;
   bl_params #(.C(C), .M(M)) u_params (

@@ -321,20 +321,19 @@ module bl_drain
   end
 
   // ---- residual: port A or B read in cycle u+3, data in u+5, bank to lane, into the requantizers in u+6 ----
-  logic [1:0][P-1:0][BankW-1:0]  res_bank_d;    // u+4, u+5
-  logic [1:0][SliceW-1:0]        slice_d;
+  logic [P-1:0][BankW-1:0]       res_bank_d;    // u+4
+  logic [SliceW-1:0]             slice_d;
   logic [P-1:0][DC-1:0][7:0]     res6_q;
 
   always_ff @(posedge clk_i) begin
-    res_bank_d  <= {res_bank_d[0], res_bank3_q};
-    slice_d     <= {slice_d[0], slice3_q};
-    for (int p = 0; p < int'(P); p++) begin
-      for (int j = 0; j < int'(DC); j++) begin
-        automatic int byte_at = (NS > 1) ? int'(slice_d[1]) * int'(DC) + j : j;
-        automatic logic [BankW-1:0] from = res_bank_d[1][p];
-        res6_q[p][j] <= !cmd_i.residual ? 8'd0 : cmd_i.res_side ? res_q_i[from][byte_at] : mem_q_i[from][byte_at];
-      end
-    end
+    res_bank_d <= res_bank3_q;
+    slice_d    <= slice3_q;
+  end
+  for (genvar p = 0; p < P; p++) begin : g_residual
+    bl_drain_residual #(.P(P), .C(C), .DC(DC)) u_residual (
+      .clk_i, .residual_i(cmd_i.residual), .side_i(cmd_i.res_side), .from_i(res_bank_d[p]), .slice_i(slice_d),
+      .a_i(res_q_i), .b_i(mem_q_i), .code_o(res6_q[p])
+    );
   end
 
   logic [P-1:0][DC-1:0][7:0] code;
@@ -358,9 +357,9 @@ module bl_drain
 
   // ---- write: meta data waits for the codes ----
   logic [WriteDelay-1:0]                     wr_op_q;
-  logic [WriteDelay-1:0][P-1:0]              wr_en_q;
-  logic [WriteDelay-1:0][P-1:0][BankW-1:0]   wr_lane_q;
-  logic [WriteDelay-1:0][P-1:0][RowW-1:0]    wr_row_q;
+  logic [WriteDelay-2:0][P-1:0]              wr_en_q;
+  logic [WriteDelay-2:0][P-1:0][BankW-1:0]   wr_lane_q;
+  logic [WriteDelay-2:0][P-1:0][RowW-1:0]    wr_row_q;
   logic [WriteDelay-1:0][SliceW-1:0]         wr_slice_q;
   logic [P-1:0][DC-1:0][7:0]                 code_d;
   logic [P-1:0][DC-1:0][7:0]                 wr_d_q;
@@ -373,9 +372,9 @@ module bl_drain
 
   always_ff @(posedge clk_i) begin
     wr_op_q    <= {wr_op_q[WriteDelay-2:0], op3_q};
-    wr_en_q    <= {wr_en_q[WriteDelay-2:0], bank_en3_q};
-    wr_lane_q  <= {wr_lane_q[WriteDelay-2:0], bank_lane3_q};
-    wr_row_q   <= {wr_row_q[WriteDelay-2:0], wr_row3_q};
+    wr_en_q    <= {wr_en_q[WriteDelay-3:0], bank_en3_q};
+    wr_lane_q  <= {wr_lane_q[WriteDelay-3:0], bank_lane3_q};
+    wr_row_q   <= {wr_row_q[WriteDelay-3:0], wr_row3_q};
     wr_slice_q <= {wr_slice_q[WriteDelay-2:0], slice3_q};
     for (int b = 0; b < int'(P); b++) wr_d_q[b] <= code_d[wr_lane_q[WriteDelay-2][b]];
     if (rst_i) begin
@@ -384,14 +383,21 @@ module bl_drain
     end
   end
 
-  logic wr;
-  assign wr       = wr_op_q[WriteDelay-1];
-  assign mem_we_o = wr;
+  // Port B is registered whole: a write or a residual's read, of the stage before.
+  always_ff @(posedge clk_i) begin
+    mem_we_o <= wr_op_q[WriteDelay-2];
+    for (int b = 0; b < int'(P); b++) begin
+      mem_en_o[b]  <= wr_op_q[WriteDelay-2] ? wr_en_q[WriteDelay-2][b] : res_en2_q[b] & ~cmd_i.res_side;
+      mem_row_o[b] <= wr_op_q[WriteDelay-2] ? wr_row_q[WriteDelay-2][b] : res_row2_q[b] + res_base2_q;
+    end
+    if (rst_i) begin
+      mem_we_o <= 1'b0;
+      mem_en_o <= '0;
+    end
+  end
   always_comb begin
     for (int b = 0; b < int'(P); b++) begin
-      mem_en_o[b]  = wr ? wr_en_q[WriteDelay-1][b] : res_en3_q[b] & ~cmd_i.res_side;
-      mem_row_o[b] = wr ? wr_row_q[WriteDelay-1][b] : rd_row3_q[b];
-      mem_d_o[b]   = {NS{wr_d_q[b]}};
+      mem_d_o[b] = {NS{wr_d_q[b]}};
       for (int s = 0; s < int'(NS); s++) mem_slice_o[b][s] = (NS == 1) || wr_slice_q[WriteDelay-1] == SliceW'(s);
     end
   end

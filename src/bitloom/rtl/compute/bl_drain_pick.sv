@@ -22,12 +22,14 @@ module bl_drain_pick #(
     $fatal(1, "%m: Width = %0d, Chunks = %0d, Slices = %0d; legal: > 0", Width, Chunks, Slices);
   end
 
-  logic                   pool_q;
-  logic [N-1:0]           take_q;
+  (* dont_touch = "yes" *) logic         pool_q;
+  (* dont_touch = "yes" *) logic [N-1:0] take_q;
+  (* dont_touch = "yes" *) logic [31:0]  bias_q;   // the command's, stable
   logic [Width-1:0][31:0] pooled_q;
 
   always_ff @(posedge clk_i) begin
-    pool_q  <= pool_i;
+    pool_q <= pool_i;
+    bias_q <= pool_bias_i;
     for (int c = 0; c < int'(Chunks); c++) begin
       for (int s = 0; s < int'(Slices); s++) begin
         take_q[c*int'(Slices) + s] <= chunk_i == 8'(c) && (Slices == 1 || slice_i == SliceW'(s));
@@ -37,7 +39,7 @@ module bl_drain_pick #(
       automatic logic [23:0] pooled = pools_i[(Slices > 1) ? int'(slice_i) : 0][j];
       automatic logic [31:0] sum    = '0;
       for (int n = 0; n < int'(N); n++) sum |= sums_i[n][j] & {32{take_q[n]}};
-      pooled_q[j] <= {{8{pooled[23]}}, pooled} + pool_bias_i;
+      pooled_q[j] <= {{8{pooled[23]}}, pooled} + bias_q;
       sum_o[j]    <= pool_q ? pooled_q[j] : sum;
     end
   end

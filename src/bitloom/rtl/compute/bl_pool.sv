@@ -21,7 +21,7 @@ module bl_pool #(
     $fatal(1, "%m: C = %0d; legal: at least 1", C);
   end
 
-  logic valid_q, first_q, last_q, max_q, inside_q;
+  (* dont_touch = "yes" *) logic valid_q, first_q, last_q, max_q, inside_q;
   always_ff @(posedge clk_i) begin
     valid_q  <= valid_i & ~rst_i;
     first_q  <= first_i;

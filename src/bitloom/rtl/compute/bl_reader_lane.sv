@@ -17,8 +17,8 @@ module bl_reader_lane #(
     $fatal(1, "%m: P = %0d, C = %0d; legal: P from 2, C from 1", P, C);
   end
 
-  logic [BankW-1:0] from_q;
-  logic             inside_q;
+  (* dont_touch = "yes" *) logic [BankW-1:0] from_q;
+  (* dont_touch = "yes" *) logic             inside_q;
   logic [7:0]       pad_q;
   always_ff @(posedge clk_i) begin
     from_q   <= from_i;

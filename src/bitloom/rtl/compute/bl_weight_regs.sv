@@ -21,7 +21,7 @@ module bl_weight_regs #(
     $fatal(1, "%m: C = %0d; legal: at least 1", C);
   end
 
-  logic              swap_q, clear_q, valid_q, first_q, signed_q;
+  (* dont_touch = "yes" *) logic              swap_q, clear_q, valid_q, first_q, signed_q;
   logic [C-1:0]      plane_q;
   logic [4:0][C-1:0] shadow_q;
 

@@ -8,7 +8,7 @@
 //   load_count_o  words of the current LOAD that have been handed over, saturating
 //   flush_i       aborts; read_error_o, write_error_o are sticky until start_i or flush_i
 // Beats of a STORE: words packed without gaps, the last one filled with zeros.
-// Resource: reader, writer, two words of C bytes, a queue of 8 words in LUT memory.
+// Resource: reader, writer, four words of C bytes, a queue of 8 words in LUT memory.
 module bl_dma
   import bl_pkg::*;
 #(
@@ -83,7 +83,7 @@ module bl_dma
   // ---- preparation: beats·chunks, one chunk bit per cycle ----
   typedef enum logic [2:0] {Idle, Multiply, Size, Begin, Run} state_e;
   state_e      state_q;
-  logic        store_q;
+  logic        store_q, idle_q;                      // idle_q: state_q is Idle
   logic [63:0] addr_q;
   logic [31:0] total_q, addend_q, region, region_q;  // region: beats in DDR
   logic [11:0] factor_q;
@@ -104,6 +104,7 @@ module bl_dma
     unique case (state_q)
       Idle: if (start_i) begin
         state_q  <= Multiply;
+        idle_q   <= 1'b0;
         store_q  <= cmd_i.opcode == OpStore;
         addr_q   <= addr_i;
         total_q  <= '0;
@@ -121,10 +122,14 @@ module bl_dma
         state_q  <= Begin;
       end
       Begin:   state_q <= Run;
-      default: if (store_q ? store_done : load_done) state_q <= Idle;
+      default: if (store_q ? store_done : load_done) begin
+        state_q <= Idle;
+        idle_q  <= 1'b1;
+      end
     endcase
     if (rst_i || flush_i) begin
       state_q     <= Idle;
+      idle_q      <= 1'b1;
       begin_load  <= 1'b0;
       begin_store <= 1'b0;
     end
@@ -160,13 +165,24 @@ module bl_dma
   end
 
   // ---- the two directions ----
+  logic              word_valid, word_ready, words_done;
+  logic [BankW-1:0]  word_bank;
+  logic [RowW-1:0]   word_row;
+  logic [C-1:0][7:0] word;
   bl_dma_load #(.P(P), .C(C), .ActRows(ActRows)) u_load (
-    .clk_i, .rst_i, .flush_i, .start_i(start_i & state_q == Idle), .cmd_i,
+    .clk_i, .rst_i, .flush_i, .start_i(start_i & idle_q), .cmd_i,
     .beat_i(in_data), .beat_valid_i(in_valid), .beat_last_i(in_last), .beat_ready_o(in_ready),
-    .wr_valid_o, .wr_ready_i, .wr_bank_o, .wr_row_o, .wr_data_o, .load_count_o, .done_o(load_done)
+    .wr_valid_o(word_valid), .wr_ready_i(word_ready), .stored_i(wr_valid_o & wr_ready_i), .wr_bank_o(word_bank),
+    .wr_row_o(word_row), .wr_data_o(word), .load_count_o, .done_o(words_done)
   );
+  // The memory's grant ends here: it depends on what the drain does in the same cycle.
+  bl_skid #(.Width(BankW + RowW + 8*C)) u_skid (
+    .clk_i, .rst_i, .clear_i(flush_i), .valid_i(word_valid), .ready_o(word_ready), .data_i({word_bank, word_row, word}),
+    .valid_o(wr_valid_o), .ready_i(wr_ready_i), .data_o({wr_bank_o, wr_row_o, wr_data_o})
+  );
+  assign load_done = words_done & ~wr_valid_o;
   bl_dma_store #(.P(P), .C(C), .ActRows(ActRows), .ReadLatency(ReadLatency)) u_store (
-    .clk_i, .rst_i, .flush_i, .start_i(start_i & state_q == Idle), .cmd_i, .go_i(begin_store), .words_i(total_q),
+    .clk_i, .rst_i, .flush_i, .start_i(start_i & idle_q), .cmd_i, .go_i(begin_store), .words_i(total_q),
     .rd_valid_o, .rd_ready_i, .rd_bank_o, .rd_row_o, .rd_data_i,
     .beat_o(out_data), .beat_valid_o(out_valid), .beat_ready_i(out_ready), .done_o(store_done)
   );

@@ -26,6 +26,7 @@ module bl_dma_load
   output logic              beat_ready_o,
   output logic              wr_valid_o,
   input  logic              wr_ready_i,
+  input  logic              stored_i,         // a word has reached the memory
   output logic [BankW-1:0]  wr_bank_o,
   output logic [RowW-1:0]   wr_row_o,
   output logic [C-1:0][7:0] wr_data_o,
@@ -111,7 +112,7 @@ module bl_dma_load
       end
     end
     wr_valid_o <= (move & complete) | (wr_valid_o & ~wr_ready_i);
-    if (wr_valid_o && wr_ready_i && load_count_o != '1) load_count_o <= load_count_o + 18'd1;
+    if (stored_i && load_count_o != '1) load_count_o <= load_count_o + 18'd1;
     if (move && beat_end && beat_last_i) over_q <= 1'b1;
 
     if (start_i && cmd_i.opcode == OpLoad) begin

@@ -1,9 +1,9 @@
 // Ring of one weight lane: beats in, one C-bit word per cycle out, and the lane's own plane counts.
 // Writing: wr_valid_i stores a beat (128/C words) if a whole beat is free; else wr_held_o, and the beat is held.
 // Reading: a command reads the word at the read pointer
-//   cmd_header_i  header word cmd_index_i; the vector's start follows the last header word
-//   cmd_valid_i   plane cmd_index_i of pass cmd_hi_i: this lane reads when it has that many planes
-//   cmd_release_i the word's place becomes free;  cmd_rewind_i after the cycle's read, back to the vector's start
+//   header   header word `index`; the vector's start follows the last header word
+//   valid    plane `index` of pass `hi`: this lane reads when it has that many planes
+//   release  the word's place becomes free;  rewind: after the cycle's read, back to the vector's start
 //   word_o, plane_*_o: 2 + MuxReg cycles after the command; planes_*_o: one cycle after the last header word
 // Reserving: rsv_header_i and rsv_step_i take a header's or a step's words (both passes) out of the margin = words written -
 // words reserved; three cycles later header_o and steps_o[k] say whether it holds a header, k + 1 steps. So all lanes
@@ -17,7 +17,6 @@ module bl_weight_lane #(
   localparam int unsigned HdrWords = (C >= 64) ? 1 : 64 / C
 ) (
   input  logic         clk_i,
-  input  logic         rst_i,
   input  logic         clear_i,
   input  logic         wr_valid_i,
   output logic         wr_held_o,
@@ -26,12 +25,7 @@ module bl_weight_lane #(
   input  logic         rsv_step_i,
   output logic         header_o,
   output logic [4:0]   steps_o,
-  input  logic         cmd_valid_i,
-  input  logic         cmd_header_i,
-  input  logic [3:0]   cmd_index_i,
-  input  logic         cmd_hi_i,
-  input  logic         cmd_release_i,
-  input  logic         cmd_rewind_i,
+  input  logic [8:0]   cmd_i,            // valid, header, index (4), hi, release, rewind
   output logic [2:0]   planes_hi_o,
   output logic [2:0]   planes_lo_o,
   output logic [C-1:0] word_o,
@@ -55,6 +49,13 @@ module bl_weight_lane #(
            "RingWords a power of two of at least two beats and two headers, MuxReg 0 or 1");
   end
 
+  (* dont_touch = "yes" *) logic clear_q;
+  always_ff @(posedge clk_i) clear_q <= clear_i;
+
+  logic       cmd_valid, cmd_header, cmd_hi, cmd_release, cmd_rewind;
+  logic [3:0] cmd_index;
+  assign {cmd_valid, cmd_header, cmd_index, cmd_hi, cmd_release, cmd_rewind} = cmd_i;
+
   // ---- levels ----
   logic [LevW-1:0]        margin_q;
   logic [LevW-1:0]        space_q;     // free words, less those of a beat, plus half the range: the top bit says that a beat fits
@@ -72,8 +73,8 @@ module bl_weight_lane #(
     level_q  <= margin_q[LevW-1:6] != '0 ? '1 : margin_q[5:0];
     header_o <= level_q >= 6'(HdrWords);
     for (int k = 0; k < 5; k++) steps_o[k] <= level_q >= 6'(k + 1) * 6'(need_q);
-    space_q  <= space_q - (write ? LevW'(Sub) : '0) + LevW'(read & cmd_release_i);
-    if (rst_i || clear_i) begin
+    space_q  <= space_q - (write ? LevW'(Sub) : '0) + LevW'(read & cmd_release);
+    if (clear_q) begin
       margin_q <= '0;
       level_q  <= '0;
       header_o <= 1'b0;
@@ -88,17 +89,17 @@ module bl_weight_lane #(
   logic            fresh_q;      // the memory's output holds the row of rd_q
   logic [SelW-1:0] sub;
 
-  assign read    = cmd_header_i | (cmd_valid_i & (cmd_index_i < {1'b0, cmd_hi_i ? hi_q : lo_q}));
+  assign read    = cmd_header | (cmd_valid & (cmd_index < {1'b0, cmd_hi ? hi_q : lo_q}));
   assign rd_next = rd_q + PtrW'(read);
   assign sub     = (SubW == 0) ? '0 : rd_q[SelW-1:0];
 
   always_ff @(posedge clk_i) begin
     if (write) wr_row_q <= wr_row_q + 1'b1;
-    rd_q <= cmd_rewind_i ? start_q : rd_next;
-    if (cmd_header_i) start_q <= rd_next;
+    rd_q <= cmd_rewind ? start_q : rd_next;
+    if (cmd_header) start_q <= rd_next;
     if (read) fresh_q <= sub != SelW'(Sub - 1);
-    if (cmd_rewind_i) fresh_q <= 1'b0;
-    if (rst_i || clear_i) begin
+    if (cmd_rewind) fresh_q <= 1'b0;
+    if (clear_q) begin
       wr_row_q <= '0;
       rd_q     <= '0;
       fresh_q  <= 1'b0;
@@ -122,10 +123,10 @@ module bl_weight_lane #(
   logic [1:0][SelW-1:0] sub_q;
 
   always_ff @(posedge clk_i) begin
-    bits_word_q <= {bits_word_q[0], cmd_header_i && cmd_index_i == 4'(BitsWord)};
-    valid_q     <= {valid_q[0], cmd_valid_i & read & ~cmd_header_i};
-    first_q     <= {first_q[0], cmd_index_i == '0};
-    signed_q    <= {signed_q[0], cmd_hi_i | (hi_q == '0)};
+    bits_word_q <= {bits_word_q[0], cmd_header && cmd_index == 4'(BitsWord)};
+    valid_q     <= {valid_q[0], cmd_valid & read & ~cmd_header};
+    first_q     <= {first_q[0], cmd_index == '0};
+    signed_q    <= {signed_q[0], cmd_hi | (hi_q == '0)};
     sub_q       <= {sub_q[0], sub};
   end
 
@@ -156,7 +157,7 @@ module bl_weight_lane #(
       lo_q   <= (bits < 4'd6) ? bits[2:0] : 3'd4;
       need_q <= (bits > 4'd8) ? 4'd8 : bits;
     end
-    if (rst_i || clear_i) begin
+    if (clear_q) begin
       hi_q   <= '0;
       lo_q   <= '0;
       need_q <= '0;

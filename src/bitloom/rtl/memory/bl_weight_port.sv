@@ -1,7 +1,8 @@
 // Splits a weight port's stream (docs/spec/streams.md): one tag beat, then up to 128/TagW data beats, each for the lane that
 // its tag names. One lane write per cycle; a lane that is not ready holds the port back, tags included.
 //   lane_valid_o  one-hot; beat_o is common to all lanes
-// Resource: 520 flip-flops, a Lanes-wide decoder.
+// The reads of its lanes pass through a register here, as does their clearing: every port has its own copies.
+// Resource: 530 flip-flops, a Lanes-wide decoder.
 module bl_weight_port #(
   parameter int unsigned Lanes = 8
 ) (
@@ -13,8 +14,20 @@ module bl_weight_port #(
   output logic             ready_o,
   output logic [Lanes-1:0] lane_valid_o,
   input  logic [Lanes-1:0] lane_held_i,       // of lane_valid_o: the beat could not be stored
-  output logic [127:0]     beat_o
+  output logic [127:0]     beat_o,
+  input  logic [8:0]       cmd_i,
+  output logic [8:0]       cmd_o,
+  output logic             clear_o           // rst_i or clear_i, one cycle later
 );
+  (* dont_touch = "yes" *) logic [8:0] cmd_q;
+  (* dont_touch = "yes" *) logic       clear_q;
+  assign cmd_o   = cmd_q;
+  assign clear_o = clear_q;
+  always_ff @(posedge clk_i) begin
+    clear_q <= rst_i | clear_i;
+    cmd_q   <= (rst_i || clear_i) ? '0 : cmd_i;
+  end
+
   localparam int unsigned LaneW = (Lanes > 1) ? $clog2(Lanes) : 1;
   localparam int unsigned TagW  = 1 << $clog2(LaneW);   // power of two >= LaneW
   localparam int unsigned Tags  = 128 / TagW;

@@ -75,6 +75,9 @@ module bl_weights #(
   logic [M-1:0]         lane_valid, lane_held, lanes_header;
   logic [M-1:0][4:0]    lanes_steps;
   logic [WP-1:0][127:0] lane_beat;
+  logic [8:0]           cmd_last;               // reads for the lanes, before the ports' registers
+  logic [WP-1:0][8:0]   lane_cmd;
+  logic [WP-1:0]        lane_clear;
   logic [M-1:0][2:0]    planes_hi, planes_lo;
   logic                 rsv_header, rsv_step;
   logic [WP-1:0]        busy, error, beat;
@@ -96,7 +99,8 @@ module bl_weights #(
     );
     bl_weight_port #(.Lanes(Lanes)) u_port (
       .clk_i, .rst_i, .clear_i(flush_i), .data_i(data), .valid_i(valid), .ready_o(ready),
-      .lane_valid_o(lane_valid[w*Lanes +: Lanes]), .lane_held_i(lane_held[w*Lanes +: Lanes]), .beat_o(lane_beat[w])
+      .lane_valid_o(lane_valid[w*Lanes +: Lanes]), .lane_held_i(lane_held[w*Lanes +: Lanes]), .beat_o(lane_beat[w]),
+      .cmd_i(cmd_last), .cmd_o(lane_cmd[w]), .clear_o(lane_clear[w])
     );
     logic unused_last;
     assign unused_last = last;
@@ -112,27 +116,36 @@ module bl_weights #(
 
   // ---- decisions, and their way to the lanes ----
   logic       dec_valid, dec_header, dec_hi, dec_free, dec_rewind, dec_clear;
-  logic       rd_valid, rd_header, rd_hi, rd_free, rd_rewind;
-  logic [3:0] dec_index, rd_index;
+  logic [3:0] dec_index;
   logic [1:0] dec_ptag;
-  logic [8:0] cmd_q [CmdRegs];            // what the lanes get
   logic [7:0] side_q [WeightLatency];     // what goes beside their words
   logic       planes_valid_q;
 
   always_ff @(posedge clk_i) begin
-    cmd_q[0]  <= {dec_valid, dec_header, dec_index, dec_hi, dec_free, dec_rewind};
     side_q[0] <= {dec_clear, dec_header, dec_index, dec_ptag};
-    for (int i = 1; i < int'(CmdRegs); i++) cmd_q[i] <= cmd_q[i-1];
     for (int i = 1; i < int'(WeightLatency); i++) side_q[i] <= side_q[i-1];
     planes_valid_q <= hdr_valid_o && hdr_index_o == 4'(HdrWords - 1);
     if (rst_i || flush_i) begin
-      for (int i = 0; i < int'(CmdRegs); i++) cmd_q[i] <= '0;
       for (int i = 0; i < int'(WeightLatency); i++) side_q[i] <= '0;
       planes_valid_q <= 1'b0;
     end
   end
 
-  assign {rd_valid, rd_header, rd_index, rd_hi, rd_free, rd_rewind}    = cmd_q[CmdRegs-1];
+  // CmdRegs registers on the way to the lanes, the last of which are the ports'.
+  logic [8:0] decided;
+  assign decided = {dec_valid, dec_header, dec_index, dec_hi, dec_free, dec_rewind};
+  if (CmdRegs == 1) begin : g_direct
+    assign cmd_last = decided;
+  end else begin : g_regs
+    logic [8:0] cmd_q [CmdRegs-1];
+    always_ff @(posedge clk_i) begin
+      cmd_q[0] <= decided;
+      for (int i = 1; i < int'(CmdRegs) - 1; i++) cmd_q[i] <= cmd_q[i-1];
+      if (rst_i || flush_i) for (int i = 0; i < int'(CmdRegs) - 1; i++) cmd_q[i] <= '0;
+    end
+    assign cmd_last = cmd_q[CmdRegs-2];
+  end
+
   assign {clear_digits_o, hdr_valid_o, hdr_index_o, hdr_ptag_o}        = side_q[WeightLatency-1];
   assign hdr_o = plane_o;
 
@@ -149,11 +162,10 @@ module bl_weights #(
 
   for (genvar l = 0; l < M; l++) begin : g_lane
     bl_weight_lane #(.C(C), .RingWords(RingWords), .MuxReg(MuxReg)) u_lane (
-      .clk_i, .rst_i, .clear_i(flush_i),
+      .clk_i, .clear_i(lane_clear[l/Lanes]),
       .wr_valid_i(lane_valid[l]), .wr_held_o(lane_held[l]), .wr_data_i(lane_beat[l/Lanes]),
       .rsv_header_i(rsv_header), .rsv_step_i(rsv_step), .header_o(lanes_header[l]), .steps_o(lanes_steps[l]),
-      .cmd_valid_i(rd_valid), .cmd_header_i(rd_header), .cmd_index_i(rd_index), .cmd_hi_i(rd_hi),
-      .cmd_release_i(rd_free), .cmd_rewind_i(rd_rewind),
+      .cmd_i(lane_cmd[l/Lanes]),
       .planes_hi_o(planes_hi[l]), .planes_lo_o(planes_lo[l]), .word_o(plane_o[l]),
       .plane_valid_o(plane_valid_o[l]), .plane_first_o(plane_first_o[l]), .plane_signed_o(plane_signed_o[l])
     );

@@ -18,22 +18,20 @@ module bl_skid #(
     $fatal(1, "%m: Width = %0d; legal: > 0", Width);
   end
 
-  logic [Width-1:0] hold_q;
-  logic             hold_valid_q;
+  logic [Width-1:0] hold_q;      // holds a word while ready_o is low
 
-  assign ready_o = ~hold_valid_q;
   always_ff @(posedge clk_i) begin
     if (ready_o) hold_q <= data_i;
     if (~valid_o | ready_i) begin
-      data_o       <= hold_valid_q ? hold_q : data_i;
-      valid_o      <= hold_valid_q | valid_i;
-      hold_valid_q <= 1'b0;
+      data_o  <= ready_o ? data_i : hold_q;
+      valid_o <= ~ready_o | valid_i;
+      ready_o <= 1'b1;
     end else if (valid_i) begin
-      hold_valid_q <= 1'b1;
+      ready_o <= 1'b0;
     end
     if (rst_i || clear_i) begin
-      valid_o      <= 1'b0;
-      hold_valid_q <= 1'b0;
+      valid_o <= 1'b0;
+      ready_o <= 1'b1;
     end
   end
 endmodule
