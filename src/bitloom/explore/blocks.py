@@ -81,21 +81,32 @@ def _uram_choice(arch: ArchConfig) -> int:
     return mux(ram_depth(arch, True)) if -(-arch.act_rows // 2) >= 4096 else 0
 
 
+def bank_width(arch: ArchConfig) -> int:
+    """Channels of an accumulator bank."""
+    return 8 if arch.vector % 8 == 0 else arch.vector
+
+
+def pick_width(arch: ArchConfig) -> int:
+    """Channels of a unit that picks sums for the requantizers."""
+    return min(arch.drain_channels, 16)
+
+
 def quantities(arch: ArchConfig) -> dict[str, float]:
     """What blocks are made of. Memories and multiplexers are in LUTs, trees in LUTs or flip-flops, widths in bits."""
     p, c, m, dc = arch.pixels, arch.channels, arch.vector, arch.drain_channels
     rows, sums = (arch.act_rows - 1).bit_length(), 12 + (c - 1).bit_length()
     trees = [adder_tree(c, width) for width in (10, 12, 2)]
     chosen = mux(m // dc + 1)
+    bank, pick = bank_width(arch), pick_width(arch)
     return {
         "1": 1, "P": p, "C": c, "M": m, "DC": dc, "WP": arch.weight_ports, "lanes": m // arch.weight_ports,
-        "P·P": p * p, "P·C": p * c, "P·P·C": p * p * c, "P·M": p * m, "M·C": m * c, "P·DC": p * dc,
-        "P·P·DC": p * p * dc, "P·rows": p * rows, "P·slices": p * slices(arch), "P·M·sum": p * m * sums, "sum": sums,
-        "group": arch.acc_groups.bit_length(),
+        "P·P": p * p, "P·C": p * c, "M·C": m * c, "P·DC": p * dc, "P·P·DC": p * p * dc, "P·rows": p * rows,
+        "P·slices": p * slices(arch), "sum": sums, "group": arch.acc_groups.bit_length(),
         "tree LUT": 2 * sum(lut for lut, _ in trees), "tree FF": 2 * sum(ff for _, ff in trees),
-        "accumulators": lut_memory(p * m * 32, 2 * arch.acc_groups, 2), "queue": lut_memory(p * c * 24, 4, 1),
-        "sum choice": p * dc * 32 * chosen, "parameter choice": dc * 20 * chosen,
-        "pool choice": p * dc * 24 * mux(slices(arch)),
+        "bank": bank, "bank·sum": bank * sums, "accumulators": lut_memory(bank * 32, 2 * arch.acc_groups, 2),
+        "queue": lut_memory(c * 24, 4, 1), "parameter choice": dc * 20 * chosen, "pick": pick,
+        "sum choice": pick * 32 * chosen, "pool choice": pick * 24 * mux(slices(arch)),
+        "residual choice": dc * 8 * mux(2 * p * slices(arch)),
         "RAM bits": 16 * dc, "RAM choice": 16 * dc * _uram_choice(arch),
         **lane_quantities(c, arch.ring_words),
     }  # fmt: skip
@@ -122,7 +133,8 @@ BLOCKS: tuple[Block, ...] = (
     Block("bl_issue", _once, ("1", "group"), ("1", "group")),
     Block("bl_pool_issue", _once),
     Block("bl_coords", lambda a: 4, ("1", "P"), ("1", "P")),
-    Block("bl_reader", _once, ("1", "P", "P·C", "P·P·C", "P·rows"), ("1", "P", "P·C", "P·rows")),
+    Block("bl_reader", _once, ("1", "P", "P·C", "P·rows"), ("1", "P", "P·rows")),
+    Block("bl_reader_lane", lambda a: a.pixels, ("1", "P·C"), ("1", "C")),
     Block("bl_weights", _once, ("1", "WP"), ("1",)),
     Block("bl_weight_engine", _once, ("1", "M"), ("1", "M")),
     Block("bl_weight_lane", lambda a: a.vector, ("1", "ring", "row choice", "word choice"), ("1", "ring")),
@@ -130,19 +142,27 @@ BLOCKS: tuple[Block, ...] = (
     Block("bl_axi_reader", lambda a: a.weight_ports + 1, parameters=(("FifoDepth", 128),)),
     Block("bl_axi_reader", _once, parameters=(("FifoDepth", 32),)),
     Block("bl_axi_writer", _once),
-    Block("bl_compute", _once, ("1",), ("1", "M", "M·C")),
-    Block("bl_weight_regs", _once, ("M", "M·C"), ("M·C",)),
+    Block("bl_compute", _once),
+    Block("bl_weight_regs", lambda a: a.vector, ("1", "C"), ("1", "C")),
     Block("bl_params", _once, ("1", "M"), ("M",)),
-    Block("bl_accum", _once, ("accumulators", "P·M", "P·M·sum"), ("1", "P·M", "P·M·sum")),
+    Block("bl_accum", _once),
+    Block(
+        "bl_accum_bank", lambda a: a.pixels * a.vector // bank_width(a),
+        ("1", "accumulators", "bank", "bank·sum"), ("1", "group", "bank", "bank·sum"),
+    ),
     Block("bl_mac_array", _once, ("P·C", "M·C"), ("P·C", "M·C")),
     Block("bl_dsp_column", lambda a: a.pixels * a.vector // 4, ("1", "C", "tree LUT"), ("sum", "tree FF")),
-    Block("bl_pool", _once, ("P·C",), ("1", "P·C")),
-    Block("bl_pool_queue", _once, ("1", "queue"), ("1",)),
+    Block("bl_pool", lambda a: a.pixels, ("1", "C"), ("1", "C")),
+    Block("bl_pool_queue", lambda a: a.pixels, ("1", "queue"), ("1",)),
     Block(
         "bl_drain", _once,
-        ("1", "P", "P·P", "P·DC", "P·P·DC", "P·rows", "sum choice", "parameter choice", "pool choice"),
-        ("1", "P", "DC", "P·DC", "P·rows"),
+        ("1", "P", "P·P", "P·P·DC", "P·rows", "parameter choice"), ("1", "P", "DC", "P·DC", "P·rows"),
     ),
+    Block(
+        "bl_drain_pick", lambda a: a.pixels * a.drain_channels // pick_width(a),
+        ("1", "pick", "sum choice", "pool choice"), ("1", "pick"),
+    ),
+    Block("bl_drain_residual", lambda a: a.pixels, ("1", "residual choice"), ("1", "DC")),
     Block("bl_drain_addr", lambda a: 2, ("1", "P", "P·P"), ("1", "P", "P·rows")),
     Block("bl_requant", lambda a: a.pixels * a.drain_channels),
     Block("bl_act_mem", _once, ("P·C", "P·rows", "P·slices"), ("P",)),

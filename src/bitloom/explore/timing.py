@@ -29,16 +29,16 @@ class Timing:
     learn: int = 8
     read: int = 4
     accumulate: int = 10
-    drain: int = 9
-    pool_turn: int = 9
-    begin: int = 13
+    drain: int = 10
+    pool_turn: int = 10
+    begin: int = 14
     stop: int = 16
     ddr_efficiency: float = 0.85
     ddr_refresh: float = 350.0 / 7800.0
     ddr_latency_ns: float = 150.0
     ddr_write_latency_ns: float = 100.0
-    dma_start: int = 8
-    dma_stop: int = 20
+    dma_start: int = 10
+    dma_stop: int = 22
     port_beats: int = 128
 
     def start(self, pixels: int) -> int:

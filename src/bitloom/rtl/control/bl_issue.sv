@@ -37,6 +37,7 @@ module bl_issue
   input  logic                step_ready_i,
   input  logic                pass_hi_i,
   input  logic                wait_ddr_i,
+  output logic                step_accept_o,  // registered: a step that is ready in this cycle is taken
   output logic                step_take_o,
   // issue
   output logic                valid_o,
@@ -107,15 +108,18 @@ module bl_issue
   logic tile_ok_q;                   // a first group may begin: inside a tile, or buffer and input are there
   logic one_chunk_q, one_tap_q, one_tile_q, two_tiles_q, one_group_q, one_group_last_q;   // from the command
   logic hi_now, last_step, need_tap, go, tile_end, run_q;   // run_q: state_q is Run
+  logic accept_q, inner_q, reload_last;   // a first group would go, would be no first one; its step has one group
 
   assign hi_now    = first_group_q ? pass_hi_i : hi_q;
   assign need_tap  = last_chunk_q & ~hi_now;
   assign last_step = need_tap & last_tap_q;
-  assign go        = run_q & (~first_group_q | (step_ready_i & tile_ok_q)) & (~(last_group_q & need_tap) | fresh_q);
+  // A step's first group waits for digits, buffer and input; a later one only where the tap behind it is still on its way.
+  assign go        = (accept_q & step_ready_i) | (inner_q & (fresh_q | ~(last_group_q & last_chunk_q & ~hi_q)));
   assign tile_end  = go & last_group_q & last_step;
 
   assign valid_o     = go;
-  assign step_take_o = go & first_group_q;
+  assign step_accept_o = accept_q;
+  assign step_take_o   = accept_q & step_ready_i;
   assign row_o       = base_q + {2'b0, group_abs_q};
   assign tap_o       = cur_tap_q;
   assign buf_o       = buf_q;
@@ -188,6 +192,10 @@ module bl_issue
   // ---- step, tile and vector advance ----
   logic [1:0] busy;
   assign busy = buf_busy_q & ~buf_free_i;
+  always_comb begin
+    if (last_step && last_tile_q) reload_last = one_tile_q ? one_group_last_q : one_group_q;
+    else reload_last = (last_step ? next_last_tile_q : last_tile_q) ? one_group_last_q : one_group_q;
+  end
 
   always_ff @(posedge clk_i) begin
     fresh_q          <= 1'b1;
@@ -207,6 +215,15 @@ module bl_issue
     buf_busy_q <= busy;
     if (tile_end) tile_ok_q <= ~busy[~buf_q] & has_two_q;
     else tile_ok_q <= go | ~new_tile_q | (~busy[buf_q] & has_one_q);
+    // The same, where a step follows; one of a single group that ends a tap waits for the tap behind it.
+    if (go) begin
+      accept_q <= last_group_q & ~(need_tap & one_chunk_q & reload_last)
+                  & ~(last_step & ((last_tile_q & last_vec_q) | busy[~buf_q] | ~has_two_q));
+    end else begin
+      accept_q <= (state_q == Prime ? fresh_q & coords_ready & ~(one_chunk_q & last_group_q) : run_q & first_group_q)
+                  & (~new_tile_q | (~busy[buf_q] & has_one_q));
+    end
+    if (go) inner_q <= ~last_group_q;
 
     unique case (state_q)
       Idle: if (start_i) begin
@@ -257,7 +274,7 @@ module bl_issue
           grp_q         <= '0;
           group_abs_q   <= tile_base_q;
           groups_left_q <= tile_groups_q;
-          last_group_q  <= last_tile_q ? one_group_last_q : one_group_q;
+          last_group_q  <= reload_last;
           new_tile_q    <= 1'b0;
           if (!hi_now) begin
             chunk_left_q <= last_chunk_q ? cmd_i.in_chunks : chunk_left_q - 12'd1;
@@ -282,7 +299,6 @@ module bl_issue
               group_abs_q      <= group_abs_q + 16'd1;
               tile_groups_q    <= next_last_tile_q ? cmd_i.last_tile_groups : cmd_i.tile_groups;
               groups_left_q    <= next_last_tile_q ? cmd_i.last_tile_groups : cmd_i.tile_groups;
-              last_group_q     <= next_last_tile_q ? one_group_last_q : one_group_q;
             end else begin
               tiles_left_q     <= cmd_i.n_tiles;
               last_tile_q      <= one_tile_q;
@@ -291,7 +307,6 @@ module bl_issue
               group_abs_q      <= '0;
               tile_groups_q    <= one_tile_q ? cmd_i.last_tile_groups : cmd_i.tile_groups;
               groups_left_q    <= one_tile_q ? cmd_i.last_tile_groups : cmd_i.tile_groups;
-              last_group_q     <= one_tile_q ? one_group_last_q : one_group_q;
               vecs_left_q      <= vecs_left_q - 12'd1;
               last_vec_q       <= vecs_left_q == 12'd2;
               ptag_q           <= ptag_q + 2'd1;
@@ -310,6 +325,8 @@ module bl_issue
     if (rst_i) begin
       state_q     <= Idle;
       run_q       <= 1'b0;
+      accept_q    <= 1'b0;
+      inner_q     <= 1'b0;
       buf_busy_q  <= '0;
       buf_q       <= 1'b0;
       ptag_q      <= '0;

@@ -1,7 +1,7 @@
 // Decides, one per cycle, which header word or bit plane all weight lanes read, so that the shadow digits of the next step
 // are ready when the issue engine takes them. Order: header; then for tile: for step: for pass (hi, lo).
 //   vec_*       a vector to come; one is held besides the running one
-//   step_ready_o the planes of the next step have all been decided; step_take_i only then. In the cycle of step_take_i the
+//   step_ready_o the planes of the next step have all been decided; with step_take_i it is taken. In that cycle the
 //               first plane of the following step can be decided: b planes cost max(b, 1) cycles a step
 //   two_pass_o .. step_last_o describe the ready step; step_last_o: last pass of the last step of a tile
 //   wait_ddr_o  the next header or step waits because a lane lacks words

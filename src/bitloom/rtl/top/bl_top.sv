@@ -176,7 +176,7 @@ module bl_top
   );
 
   // ---- issue ----
-  logic              vec_valid, vec_ready, step_ready, pass_hi, wait_ddr, step_take;
+  logic              vec_valid, vec_ready, step_ready, pass_hi, wait_ddr, step_accept, step_take;
   logic [19:0]       vec_steps;
   logic [15:0]       vec_tiles;
   logic [1:0]        vec_ptag;
@@ -199,7 +199,7 @@ module bl_top
     .tap_index_o(conv_tap_index), .tap_i(tap),
     .vec_valid_o(vec_valid), .vec_ready_i(vec_ready), .vec_steps_o(vec_steps), .vec_tiles_o(vec_tiles),
     .vec_ptag_o(vec_ptag), .step_ready_i(step_ready), .pass_hi_i(pass_hi), .wait_ddr_i(wait_ddr),
-    .step_take_o(step_take),
+    .step_accept_o(step_accept), .step_take_o(step_take),
     .valid_o(conv_issue), .row_o(conv_row), .tap_o(conv_tap), .oy_o(conv_oy), .ox_o(conv_ox), .buf_o(conv_buf),
     .group_o(conv_group), .first_o(conv_first), .hi_o(conv_hi), .last_o(conv_last), .ptag_o(conv_ptag),
     .done_last_i(done_valid & done_last), .buf_free_i(buf_free),
@@ -284,7 +284,7 @@ module bl_top
     .busy_o(weights_busy), .error_o(weights_error), .beat_o(weights_beat), .beats_o(weights_beats),
     .vec_valid_i(vec_valid), .vec_ready_o(vec_ready), .vec_steps_i(vec_steps), .vec_tiles_i(vec_tiles),
     .vec_ptag_i(vec_ptag),
-    .step_ready_o(step_ready), .step_take_i(step_take), .two_pass_o(unused_step[0]), .pass_hi_o(pass_hi),
+    .step_ready_o(step_ready), .step_take_i(step_accept), .two_pass_o(unused_step[0]), .pass_hi_o(pass_hi),
     .step_ptag_o(unused_step[2:1]), .step_last_o(unused_step[3]),
     .wait_ddr_o(wait_ddr), .clear_digits_o(plane_clear), .plane_valid_o(plane_valid), .plane_first_o(plane_first), .plane_signed_o(plane_signed),
     .plane_o(plane), .hdr_valid_o(hdr_valid), .hdr_index_o(hdr_index), .hdr_ptag_o(hdr_ptag), .hdr_o(hdr),
