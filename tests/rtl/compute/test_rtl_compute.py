@@ -14,7 +14,8 @@ def test_weight_regs_follow_their_rules(channels: int) -> None:
     rng = np.random.default_rng(channels)
     valid, first, signed = (rng.integers(0, 2, cycles) for _ in range(3))
     plane = rng.integers(0, 2, (cycles, channels))
-    clear, swap, reset = (rng.random(cycles) < 0.2).astype(int), (rng.random(cycles) < 0.2).astype(int), np.zeros(cycles)
+    clear, swap = (rng.random(cycles) < 0.2).astype(int), (rng.random(cycles) < 0.2).astype(int)
+    reset = np.zeros(cycles, np.int64)
     reset[0], clear[1], swap[2], valid[1] = 1, 1, 1, 0
     bench = VectorBench(
         "bl_weight_regs",
@@ -24,7 +25,7 @@ def test_weight_regs_follow_their_rules(channels: int) -> None:
         {"C": channels},
     )  # fmt: skip
     out = bench.run(
-        cycles, rst_i=as_bytes(reset.astype(np.int64), 1), swap_i=as_bytes(swap, 1), clear_i=as_bytes(clear, 1),
+        cycles, rst_i=as_bytes(reset, 1), swap_i=as_bytes(swap, 1), clear_i=as_bytes(clear, 1),
         plane_valid_i=as_bytes(valid, 1), plane_first_i=as_bytes(first, 1), plane_signed_i=as_bytes(signed, 1),
         plane_i=bits_to_bytes(plane),
     )  # fmt: skip
@@ -37,10 +38,8 @@ def test_weight_regs_follow_their_rules(channels: int) -> None:
         if swap[cycle]:
             active = shadow.copy()
         if valid[cycle]:
-            if first[cycle]:
-                shadow = plane[cycle] * (31 if signed[cycle] else 1)
-            else:
-                shadow = (shadow * 2 + plane[cycle]) % 32
+            start = plane[cycle] * (31 if signed[cycle] else 1)
+            shadow = start if first[cycle] else (shadow * 2 + plane[cycle]) % 32
         elif clear[cycle]:
             shadow = np.zeros_like(shadow)
 

@@ -76,7 +76,8 @@ class CppBench:
             [str(VERILATOR_ROOT / "bin" / "verilator"), "--cc", "--no-timing", "-Wall", "-O3", "--assert", "--x-assign",
              "unique", "--x-initial", "unique", "--top-module", self.top, "--prefix", "Vtop", "--Mdir", str(folder),
              *(f"-G{name}={value}" for name, value in self.params.items()),
-             *(flag for part in folders for flag in ("-y", str(part))), str(RTL / "lint" / "waivers.vlt"), str(RTL / "bl_pkg.sv"), *map(str, tops)]
+             *(flag for part in folders for flag in ("-y", str(part))),
+             str(RTL / "lint" / "waivers.vlt"), str(RTL / "bl_pkg.sv"), *map(str, tops)]
         )  # fmt: skip
         units = sorted(path.name for path in folder.glob("Vtop*.cpp"))
         lines = [f'#include "{name}"' for name in units] + [f"#define {k} {v}" for k, v in self.defines.items()]
