@@ -1,4 +1,7 @@
-"""No path of the control of the full build is longer than five LUTs: the units whose handshakes cross borders."""
+"""No path of the control of the full build is longer than five LUTs; here the units that had the longest paths.
+
+`make bench-resources` looks at all units.
+"""
 
 from __future__ import annotations
 
@@ -22,9 +25,7 @@ def units() -> dict[str, Unit]:
     return {unit.module: unit for unit in instances(tree)}
 
 
-@pytest.mark.parametrize(
-    "module", ["bl_issue", "bl_weights", "bl_dma", "bl_cmd_fetch", "bl_sequencer", "bl_drain_addr"]
-)
+@pytest.mark.parametrize("module", ["bl_issue", "bl_weights", "bl_sequencer"])
 def test_no_path_is_longer_than_five_luts(units: dict[str, Unit], module: str) -> None:
     for unit, timing in timings(units[module]).items():
         path = timing.worst
