@@ -4,7 +4,7 @@ PY := .venv/bin/python
 RUN := $(PY) -m
 export OMP_NUM_THREADS ?= 2
 
-.PHONY: setup demo test lint types check bench bench-speed bench-resnet18 bench-resnet18-structure bench-resnet20 bench-accuracy bench-near-optimum bench-sensitivity bench-finetune train-cifar bench-solver bench-resources bench-energy bench-explore bench-hardware-aware bench-memory generate clean
+.PHONY: setup demo test lint types check bench bench-speed bench-resnet18 bench-resnet18-structure bench-resnet20 bench-accuracy bench-near-optimum bench-sensitivity bench-finetune train-cifar bench-solver bench-resources bench-energy bench-explore bench-hardware-aware bench-memory bench-rounding generate clean
 
 setup: .venv/.done
 
@@ -32,7 +32,7 @@ check: test
 generate: setup
 	$(PY) -m bitloom.program.generate
 
-bench: bench-speed bench-resnet18 bench-resnet20 bench-accuracy bench-near-optimum bench-sensitivity bench-finetune bench-solver bench-resources bench-energy bench-explore bench-hardware-aware bench-memory
+bench: bench-speed bench-resnet18 bench-resnet20 bench-accuracy bench-near-optimum bench-sensitivity bench-finetune bench-solver bench-resources bench-energy bench-explore bench-hardware-aware bench-memory bench-rounding
 
 bench-resnet18: setup
 	$(PY) benchmarks/bench_resnet18.py
@@ -80,6 +80,9 @@ bench-explore: setup
 
 bench-hardware-aware: setup
 	$(PY) benchmarks/bench_hardware_aware.py --measure 600
+
+bench-rounding: setup
+	$(PY) benchmarks/bench_rounding.py
 
 bench-memory: setup
 	$(PY) benchmarks/bench_memory.py

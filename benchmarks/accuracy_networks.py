@@ -151,6 +151,12 @@ def prepare(network: str, data: Path, out: Path, views: int | None = None) -> Pr
     return Prepared(graph, calibration, {"gptq": gptq, "nearest": nearest}, costs, second, third, spare, journal, key)
 
 
+def rounding_images(network: str, data: Path) -> Tensor:
+    """All views of the pictures that rounding sees, picture by picture: (N, C, H, W)."""
+    source = NETWORKS[network]
+    return _calibration_images(network, source, data)[:, : source.rounding].transpose(0, 1).flatten(0, 1)
+
+
 def measured(network: str, name: str, data: Path, limit: int | None = None) -> ImageSet:
     """The images of a measuring set, with labels; limit: so many, spread evenly over the set."""
     if name == "cifar10_test_lossless":

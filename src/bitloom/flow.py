@@ -120,12 +120,13 @@ def compile_model(
         "quantize", key, lambda: quantize(graph, solution.allocation, cal, rounded=rounded)
     )
     stages: tuple[Candidate, ...] = ()
+    by_picture = every_view.reshape(opts.views, split, *every_view.shape[1:]).transpose(0, 1).flatten(0, 1)
     if opts.rounding is not Refinement.GPTQ:
         key += f" {opts.rounding.value}"
         stages = journal.step(
             "refine",
             key,
-            lambda: refine(graph, cal.lowered, qgraph, seen, held_out, opts.rounding),
+            lambda: refine(graph, cal.lowered, qgraph, by_picture, held_out, opts.rounding),
         )
         qgraph = best(stages).qgraph
     trained: Retrained[HbpSolution | LatencySolution] | None = None

@@ -53,18 +53,19 @@ def refine(
 ) -> tuple[Candidate, ...]:
     """The network of every stage up to `until`; take `best` of them.
 
-    images: for fitting, float (N, C, H, W); held_out: others, that only compare. learning: of the last stage (default:
-    `learning_options`). Raises DataError when there are too few images.
+    images: for fitting, float (N, C, H, W), views of one picture next to each other; held_out: others, that only
+    compare. learning: of the last stage (default: `learning_options`). Raises DataError when there are too few images.
     """
     if not len(held_out):
         raise DataError("no held-out images to compare roundings; give more calibration images")
     found = [Candidate(Refinement.GPTQ, start, divergence(lowered, start, held_out))]
     if until is not Refinement.GPTQ:
-        fitted, _ = compensate(lowered, start, images, CompensateOptions(strengths=(1.0,)))
+        options = CompensateOptions(strengths=(1.0,), rows=max(20480, 40 * len(images)))
+        fitted, _ = compensate(lowered, start, images, options)
         found.append(Candidate(Refinement.COMPENSATED, fitted, divergence(lowered, fitted, held_out)))
     if until is Refinement.LEARNED:
-        options = learning_options(images) if learning is None else learning
-        learned = finetune(graph, lowered, best(found).qgraph, images, options=options).qgraph
+        training = learning_options(images) if learning is None else learning
+        learned = finetune(graph, lowered, best(found).qgraph, images, options=training).qgraph
         found.append(Candidate(Refinement.LEARNED, learned, divergence(lowered, learned, held_out)))
     return tuple(found)
 
