@@ -10,7 +10,7 @@ from dataclasses import dataclass
 class Timing:
     """Cycles unless said otherwise. Read off the RTL named; `drain`, `pool_turn` and `dma_stop` by simulation.
 
-    launch: Next, Fetch, Launch, start register, Prime (bl_sequencer, bl_issue), besides P + 1 of bl_coords.
+    launch: Next, Fetch, Check, Launch, start register, Prime (bl_sequencer, bl_issue), besides P + 1 of bl_coords.
     fetch: a command without an engine in a row of such: six beats, check and hold (bl_cmd_fetch); the taps of the
     command behind a running one are fetched meanwhile.
     learn: from the last header word to the first plane: lane read, plane counts, their maxima (bl_weight_engine).
@@ -24,7 +24,7 @@ class Timing:
     word of LOAD to the step that waits for it.  port_beats: of 16 bytes, that a weight port holds (bl_axi_reader).
     """
 
-    launch: int = 6
+    launch: int = 7
     fetch: int = 8
     learn: int = 8
     read: int = 4

@@ -61,11 +61,16 @@ module bl_sequencer
   input  logic             wait_drain_i,
   input  logic             wait_input_i
 );
-  typedef enum logic [3:0] {Idle, Clean, Begin, Fetch, Launch, Work, Flush, WaitDma, Next, Stop} state_e;
+  typedef enum logic [3:0] {Idle, Clean, Begin, Fetch, Check, Launch, Work, Flush, WaitDma, Next, Stop} state_e;
   state_e      state_q;
   logic [7:0]  error_q, fault_q;   // fault_q: what the engines reported in the last cycle
-  logic        first_q, store_q, flush_q, is_engine, dma_blocks, bad_field, running, progress;
-  logic        needs_dma_q, bad_q, late_q;   // of the command in Launch; nothing has moved for timeout_i cycles
+  logic        first_q, store_q, flush_q, is_engine, dma_blocks, running, progress;
+  // Of the command, decoded in Fetch; put together in Check; obeyed in Launch.
+  logic        op_begin_q, op_weights_q, op_load_q, op_store_q, op_conv_q, op_pool_q, op_end_q, op_known_q;
+  logic        bad_hash_q, bad_dma_q, bad_port_q, bad_vector_q, bad_tile_q, wait_dma_q;
+  logic [4:0]  bad_engine_q;
+  logic [WP-1:0] port_q;
+  logic        bad_q, needs_dma_q, late_q;   // late_q: nothing has moved for timeout_i cycles
   logic [31:0] still_q;
   logic        issue_q;
   logic [2:0]  clean_q;
@@ -73,23 +78,12 @@ module bl_sequencer
   logic        unused_cmd;
   assign unused_cmd = ^cmd_i;
 
-  assign is_engine  = cmd_i.opcode == OpConv || cmd_i.opcode == OpPool;
+  assign is_engine  = op_conv_q | op_pool_q;
   assign dma_blocks = dma_busy_i & needs_dma_q;
   assign running    = state_q != Idle && state_q != Clean && state_q != Stop;
   assign progress   = issue_q | cmd_ready_o | dma_progress_i | weights_beat_i | drain_active_i;
 
   always_comb begin
-    bad_field = 1'b0;
-    if (is_engine) begin
-      bad_field = cmd_i.n_taps == '0 || cmd_i.in_chunks == '0 || cmd_i.n_groups == '0 || cmd_i.grid_w == '0
-                || cmd_i.image_rows == '0;
-      if (cmd_i.opcode == OpConv) begin
-        bad_field |= cmd_i.n_vectors == '0 || cmd_i.n_tiles == '0 || cmd_i.tile_groups == '0
-                   || cmd_i.last_tile_groups == '0 || 32'(cmd_i.tile_groups) > T || 32'(cmd_i.last_tile_groups) > T;
-      end
-    end
-    if (cmd_i.opcode == OpLoad || cmd_i.opcode == OpStore) bad_field = cmd_i.beats == '0 || cmd_i.dma_chunks == '0;
-    if (cmd_i.opcode == OpWeights) bad_field = 32'(cmd_i.port) >= WP;
     unique case (cmd_i.ddr_sel)
       2'd0:    base = program_base_i;
       2'd1:    base = input_base_i;
@@ -146,44 +140,31 @@ module bl_sequencer
       Begin: state_q <= Fetch;
       Fetch: if (cmd_valid_i) begin
         layer_o <= cmd_i.layer;
-        bad_q       <= first_q != (cmd_i.opcode == OpBegin) || bad_field;
-        needs_dma_q <= store_q | cmd_i.wait_dma | ~is_engine;
+        state_q <= Check;
+      end
+      Check: begin
+        bad_q <= first_q != op_begin_q || (is_engine && |bad_engine_q) || (op_conv_q && (bad_vector_q || bad_tile_q))
+               || ((op_load_q || op_store_q) && bad_dma_q) || (op_weights_q && bad_port_q);
+        needs_dma_q <= store_q | wait_dma_q | ~is_engine;
         state_q     <= Launch;
       end
       Launch: begin
-        first_q <= 1'b0;
+        first_q   <= 1'b0;
+        address_o <= base + 64'(cmd_i.ddr_offset);
         if (bad_q) begin
           error_q <= ErrBadField;
-        end else if (!dma_blocks || cmd_i.opcode == OpWeights) begin
-          unique case (cmd_i.opcode)
-            OpBegin: begin
-              if (cmd_i.arch_hash != ArchHash) error_q <= ErrBadArchitecture;
-              else state_q <= Next;
-            end
-            OpWeights: begin
-              for (int w = 0; w < int'(WP); w++) weights_start_o[w] <= 32'(cmd_i.port) == 32'(w);
-              address_o <= base + 64'(cmd_i.ddr_offset);
-              state_q   <= Next;
-            end
-            OpLoad, OpStore: begin
-              dma_start_o <= 1'b1;
-              store_q     <= cmd_i.opcode == OpStore;
-              address_o   <= base + 64'(cmd_i.ddr_offset);
-              state_q     <= WaitDma;
-            end
-            OpConv: begin
-              init_o       <= 1'b1;
-              conv_start_o <= 1'b1;
-              state_q      <= Work;
-            end
-            OpPool: begin
-              init_o       <= 1'b1;
-              pool_start_o <= 1'b1;
-              state_q      <= Work;
-            end
-            OpEnd: state_q <= Stop;
-            default: error_q <= ErrBadOpcode;
-          endcase
+        end else if (!op_known_q) begin
+          error_q <= ErrBadOpcode;
+        end else if (op_begin_q && bad_hash_q) begin
+          error_q <= ErrBadArchitecture;
+        end else if (!dma_blocks || op_weights_q) begin
+          init_o          <= is_engine;
+          conv_start_o    <= op_conv_q;
+          pool_start_o    <= op_pool_q;
+          dma_start_o     <= op_load_q | op_store_q;
+          weights_start_o <= op_weights_q ? port_q : '0;
+          if (op_load_q || op_store_q) store_q <= op_store_q;
+          state_q <= op_end_q ? Stop : is_engine ? Work : (op_load_q || op_store_q) ? WaitDma : Next;
         end
       end
       Work: if (!conv_start_o && !pool_start_o && !conv_busy_i && !pool_busy_i) state_q <= Flush;
@@ -217,6 +198,28 @@ module bl_sequencer
       layer_o <= '0;
       done_o  <= 1'b0;
     end
+  end
+
+  // ---- the command's parts, registered from its fields ----
+  always_ff @(posedge clk_i) begin
+    op_begin_q   <= cmd_i.opcode == OpBegin;
+    op_weights_q <= cmd_i.opcode == OpWeights;
+    op_load_q    <= cmd_i.opcode == OpLoad;
+    op_store_q   <= cmd_i.opcode == OpStore;
+    op_conv_q    <= cmd_i.opcode == OpConv;
+    op_pool_q    <= cmd_i.opcode == OpPool;
+    op_end_q     <= cmd_i.opcode == OpEnd;
+    op_known_q   <= cmd_i.opcode inside {OpBegin, OpWeights, OpLoad, OpStore, OpConv, OpPool, OpEnd};
+    bad_hash_q   <= cmd_i.arch_hash != ArchHash;
+    bad_engine_q <= {cmd_i.n_taps == '0, cmd_i.in_chunks == '0, cmd_i.n_groups == '0, cmd_i.grid_w == '0,
+                     cmd_i.image_rows == '0};
+    bad_vector_q <= cmd_i.n_vectors == '0 || cmd_i.n_tiles == '0;
+    bad_tile_q   <= cmd_i.tile_groups == '0 || cmd_i.last_tile_groups == '0 || 32'(cmd_i.tile_groups) > T
+                    || 32'(cmd_i.last_tile_groups) > T;
+    bad_dma_q    <= cmd_i.beats == '0 || cmd_i.dma_chunks == '0;
+    bad_port_q   <= 32'(cmd_i.port) >= WP;
+    wait_dma_q   <= cmd_i.wait_dma;
+    for (int w = 0; w < int'(WP); w++) port_q[w] <= 32'(cmd_i.port) == 32'(w);
   end
 
   // ---- causes: of the cycle before; every one of its inputs is registered first ----
