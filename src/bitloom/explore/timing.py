@@ -29,8 +29,8 @@ class Timing:
     learn: int = 8
     read: int = 4
     accumulate: int = 10
-    drain: int = 10
-    pool_turn: int = 10
+    drain: int = 12
+    pool_turn: int = 11
     begin: int = 14
     stop: int = 16
     ddr_efficiency: float = 0.85

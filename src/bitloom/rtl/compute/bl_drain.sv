@@ -4,7 +4,7 @@
 // that the array does not read (res_side); where it lies in the same half, through port B, which the writes need as well: then
 // one operation every second cycle (they fall on cycles of opposite parity). Lanes of a round must have distinct residual
 // banks too: the compiler sees to it.
-//   job_valid_i/job_ready_o   job, taken when both are high; payload sampled then
+//   job_valid_i/job_ready_o   job, held until ready_o, which is a register: it was taken in the cycle before
 //   buf_free_o[b]             accumulator buffer b has been read entirely
 //   pool_pop_o                the pool result at the head of its queue is used in this cycle for the last time
 //   idle_o                    nothing queued, nothing in flight, all writes done
@@ -91,9 +91,10 @@ module bl_drain
   logic [P-1:0]             unused_lanes;
   logic [P:0][RoundW-1:0]   unused_rounds;
   logic [1:0]               unused_counts;
-  // Registered one step ahead: the present round, behind the first one, is the last; slice, chunk and group are the last;
-  // this cycle is free for an operation (turn_q).
-  logic              first_round_q, end_round_q, end_slice_q, end_chunk_q, end_group_q, turn_q;
+  // Registered one step ahead: the present round, behind the first one, is the last; slice, chunk and group are the last,
+  // and all three together (end_job_q); this cycle is free for an operation (turn_q).
+  logic              first_round_q, end_round_q, end_slice_q, end_chunk_q, end_group_q, end_job_q, turn_q;
+  logic              end_slice, end_chunk, end_group;
   logic              slow_residual, step_ok, op, no_lane, single, last_round, group_end, job_end, job_take;
 
   bl_drain_addr #(.P(P), .ActRows(ActRows)) u_addr (
@@ -117,12 +118,28 @@ module bl_drain
   assign last_round  = first_round_q ? single : end_round_q;
   assign group_end   = no_lane | (last_round & end_slice_q & end_chunk_q);
   assign addr_pop    = step_ok & group_end;
-  assign job_end     = addr_pop & end_group_q;
-  assign job_ready_o = ~busy_q | job_end;
-  assign job_take    = job_valid_i & job_ready_o;
+  assign job_end     = step_ok & ((no_lane & end_group_q) | (last_round & end_job_q));
+  assign job_take    = job_valid_i & ~job_ready_o & (~busy_q | job_end);
   assign active_o    = busy_q;
   assign acc_buf_o   = buf_q;
   assign acc_group_o = group_q[GroupW-1:0];
+
+  always_comb begin
+    {end_slice, end_chunk, end_group} = {end_slice_q, end_chunk_q, end_group_q};
+    if (step_ok && group_end) begin
+      end_slice = NS == 1;
+      end_chunk = one_chunk_q;
+      end_group = groups_left_q == 8'd2;
+    end else if (step_ok && last_round) begin
+      end_slice = end_slice_q ? NS == 1 : 32'(slice_q) + 32'd2 == NS;
+      if (end_slice_q) end_chunk = chunk_left_q == 8'd2;
+    end
+    if (job_take) begin
+      end_slice = NS == 1;
+      end_chunk = job_chunks_i == 8'd1;
+      end_group = job_groups_i == 8'd1;
+    end
+  end
 
   always_ff @(posedge clk_i) begin
     parity_q   <= ~parity_q;
@@ -133,12 +150,9 @@ module bl_drain
       if (group_end) begin
         group_q       <= group_q + 8'd1;
         groups_left_q <= groups_left_q - 8'd1;
-        end_group_q   <= groups_left_q == 8'd2;
         chunk_q       <= '0;
         chunk_left_q  <= chunks_q;
-        end_chunk_q   <= one_chunk_q;
         slice_q       <= '0;
-        end_slice_q   <= NS == 1;
         round_q       <= '0;
         first_round_q <= 1'b1;
         out_row_q     <= out_row0_q;
@@ -151,31 +165,30 @@ module bl_drain
         round_q       <= '0;
         first_round_q <= 1'b1;
         if (!end_slice_q) begin
-          slice_q     <= slice_q + 1'b1;
-          end_slice_q <= 32'(slice_q) + 32'd2 == NS;
+          slice_q <= slice_q + 1'b1;
         end else begin
           slice_q      <= '0;
-          end_slice_q  <= NS == 1;
           chunk_q      <= chunk_q + 8'd1;
           chunk_left_q <= chunk_left_q - 8'd1;
-          end_chunk_q  <= chunk_left_q == 8'd2;
           out_row_q    <= out_row_q + cmd_i.out_chunk_rows;
           res_row_q    <= res_row_q + cmd_i.res_chunk_rows;
         end
       end
     end
+    end_slice_q <= end_slice;
+    end_chunk_q <= end_chunk;
+    end_group_q <= end_group;
+    end_job_q   <= end_slice & end_chunk & end_group;
+    job_ready_o <= job_take;
     if (job_end) busy_q <= 1'b0;
     if (job_take) begin
       busy_q     <= 1'b1;
       pool_q     <= job_pool_i;
       buf_q      <= job_buf_i;
       groups_left_q <= job_groups_i;
-      end_group_q   <= job_groups_i == 8'd1;
       chunks_q      <= job_chunks_i;
       chunk_left_q  <= job_chunks_i;
       one_chunk_q   <= job_chunks_i == 8'd1;
-      end_chunk_q   <= job_chunks_i == 8'd1;
-      end_slice_q   <= NS == 1;
       first_round_q <= 1'b1;
       ptag_q     <= job_ptag_i;
       out_row0_q <= job_out_row_i;
@@ -188,9 +201,10 @@ module bl_drain
       round_q    <= '0;
     end
     if (rst_i) begin
-      busy_q   <= 1'b0;
-      parity_q <= 1'b0;
-      turn_q   <= ~slow_residual;
+      busy_q      <= 1'b0;
+      job_ready_o <= 1'b0;
+      parity_q    <= 1'b0;
+      turn_q      <= ~slow_residual;
     end
   end
 

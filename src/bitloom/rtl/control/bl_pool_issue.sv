@@ -47,8 +47,9 @@ module bl_pool_issue
   logic [17:0] chunk_row1_q;
   // jobs
   logic [2:0]  ready_q;
-  logic [15:0] job_group_q;
-  logic [11:0] job_chunk_q;
+  logic [15:0] job_groups_q;                      // left behind this one
+  logic [11:0] job_chunks_q;
+  logic        job_take, last_job_q, last_chunk_q;  // of its chunk; of all
   logic        unused_cmd;
   assign unused_cmd = ^{cmd_i, tap_i};
 
@@ -76,6 +77,7 @@ module bl_pool_issue
   assign row_o   = chunk_row1_q + tap_i.row_off[17:0] + {2'b0, group1_q};
 
   assign job_valid_o = ready_q != '0;
+  assign job_take    = job_valid_o & job_ready_i;
 
   always_ff @(posedge clk_i) begin
     valid1_q     <= go;
@@ -85,7 +87,7 @@ module bl_pool_issue
     group1_q     <= group_q;
     chunk_row1_q <= chunk_row_q;
     credit_q     <= credit_q - 3'(go & first_tap) + 3'(result_used_i);
-    ready_q      <= ready_q + 3'(result_i) - 3'(job_valid_o & job_ready_i);
+    ready_q      <= ready_q + 3'(result_i) - 3'(job_take);
     if (go) begin
       tap_q <= last_tap ? '0 : tap_q + 10'd1;
       if (last_tap) begin
@@ -97,14 +99,15 @@ module bl_pool_issue
         end
       end
     end
-    if (job_valid_o && job_ready_i) begin
-      job_group_q <= job_group_q + 16'd1;
-      if (job_group_q + 16'd1 == cmd_i.n_groups) begin
-        job_group_q   <= '0;
-        job_chunk_q   <= job_chunk_q + 12'd1;
+    if (job_take) begin
+      job_groups_q <= last_job_q ? cmd_i.n_groups - 16'd1 : job_groups_q - 16'd1;
+      last_job_q   <= last_job_q ? cmd_i.n_groups == 16'd1 : job_groups_q == 16'd1;
+      if (last_job_q) begin
+        job_chunks_q  <= job_chunks_q - 12'd1;
+        last_chunk_q  <= job_chunks_q == 12'd1;
         job_out_row_o <= job_out_row_o + cmd_i.out_chunk_rows;
         job_res_row_o <= job_res_row_o + cmd_i.res_chunk_rows;
-        if (job_chunk_q + 12'd1 == cmd_i.in_chunks) jobs_q <= 1'b0;
+        if (last_chunk_q) jobs_q <= 1'b0;
       end
     end
     if (start_i) begin
@@ -114,8 +117,10 @@ module bl_pool_issue
       group_q       <= '0;
       chunk_q       <= '0;
       chunk_row_q   <= cmd_i.in_base;
-      job_group_q   <= '0;
-      job_chunk_q   <= '0;
+      job_groups_q  <= cmd_i.n_groups - 16'd1;
+      last_job_q    <= cmd_i.n_groups == 16'd1;
+      job_chunks_q  <= cmd_i.in_chunks - 12'd1;
+      last_chunk_q  <= cmd_i.in_chunks == 12'd1;
       job_out_row_o <= cmd_i.out_base;
       job_res_row_o <= cmd_i.res_base;
     end

@@ -61,27 +61,35 @@ module bl_sequencer
   input  logic             wait_drain_i,
   input  logic             wait_input_i
 );
-  typedef enum logic [3:0] {Idle, Clean, Begin, Fetch, Check, Launch, Work, Flush, WaitDma, Next, Stop} state_e;
-  state_e      state_q;
+  // One bit a state, so that a step looks at the bits that lead to it.
+  typedef struct packed {
+    logic idle, clean, begun, fetch, check, launch, work, flush, wait_dma, next, stop;
+  } state_t;
+  state_t      state_q, next;
   logic [7:0]  error_q, fault_q;   // fault_q: what the engines reported in the last cycle
-  logic        first_q, store_q, flush_q, is_engine, dma_blocks, running, progress;
-  // Of the command, decoded in Fetch; put together in Check; obeyed in Launch.
+  logic        first_q, store_q, flush_q, is_engine, is_dma, dma_blocks, running, progress, cleaned, worked, go;
+  // Of the command, decoded in fetch; put together in check; obeyed in launch.
   logic        op_begin_q, op_weights_q, op_load_q, op_store_q, op_conv_q, op_pool_q, op_end_q, op_known_q;
   logic        bad_hash_q, bad_dma_q, bad_port_q, bad_vector_q, bad_tile_q, wait_dma_q;
   logic [4:0]  bad_engine_q;
   logic [WP-1:0] port_q;
-  logic        bad_q, needs_dma_q, late_q;   // late_q: nothing has moved for timeout_i cycles
+  logic        bad_q, refused_q, needs_dma_q;
+  logic        failed_q, late_q;   // an error is known; nothing has moved for timeout_i cycles
+  logic        dma_busy_q, axi_busy_q, issue_q;
   logic [31:0] still_q;
-  logic        issue_q;
   logic [2:0]  clean_q;
   logic [63:0] base;
   logic        unused_cmd;
   assign unused_cmd = ^cmd_i;
 
   assign is_engine  = op_conv_q | op_pool_q;
-  assign dma_blocks = dma_busy_i & needs_dma_q;
-  assign running    = state_q != Idle && state_q != Clean && state_q != Stop;
+  assign is_dma     = op_load_q | op_store_q;
+  assign dma_blocks = dma_busy_q & needs_dma_q;
+  assign running    = ~(state_q.idle | state_q.clean | state_q.stop);
   assign progress   = issue_q | cmd_ready_o | dma_progress_i | weights_beat_i | drain_active_i;
+  assign cleaned    = &clean_q & ~axi_busy_q;
+  assign worked     = ~(conv_start_o | pool_start_o | conv_busy_i | pool_busy_i);
+  assign go         = ~refused_q & (~dma_blocks | op_weights_q);
 
   always_comb begin
     unique case (cmd_i.ddr_sel)
@@ -90,113 +98,97 @@ module bl_sequencer
       2'd2:    base = output_base_i;
       default: base = scratch_base_i;
     endcase
+    next = '0;
+    // Errors stop the machine from any running state.
+    if (failed_q && running) begin
+      next.stop = 1'b1;
+    end else begin
+      next.idle     = (state_q.idle & ~start_i) | state_q.stop;
+      next.clean    = (state_q.idle & start_i) | (state_q.clean & ~cleaned & ~late_q);
+      next.begun    = state_q.clean & cleaned;
+      next.fetch    = state_q.begun | state_q.next | (state_q.fetch & ~cmd_valid_i);
+      next.check    = state_q.fetch & cmd_valid_i;
+      next.launch   = state_q.check | (state_q.launch & ~go);
+      next.work     = (state_q.launch & go & is_engine) | (state_q.work & ~worked);
+      next.flush    = (state_q.work & worked) | (state_q.flush & ~drain_idle_i);
+      // The DMA engine copies the command's fields when it starts.
+      next.wait_dma = (state_q.launch & go & is_dma) | (state_q.wait_dma & dma_start_o);
+      next.next     = (state_q.launch & go & (op_begin_q | op_weights_q)) | (state_q.flush & drain_idle_i)
+                    | (state_q.wait_dma & ~dma_start_o);
+      next.stop     = (state_q.launch & go & op_end_q) | (state_q.clean & ~cleaned & late_q);
+    end
   end
 
-  assign idle_o        = state_q == Idle;
+  assign idle_o        = state_q.idle;
   assign error_o       = error_q;
-  assign clear_o       = state_q == Clean;
+  assign clear_o       = state_q.clean;
   assign flush_o       = flush_q;
-  assign fetch_start_o = state_q == Begin;
-  assign cmd_ready_o   = state_q == Next;
+  assign fetch_start_o = state_q.begun;
+  assign cmd_ready_o   = state_q.next;
 
   always_ff @(posedge clk_i) begin
-    fault_q         <= ErrNone;
-    if (fetch_error_i != ErrNone && !(cmd_valid_i || state_q == Work || state_q == Flush)) fault_q <= fetch_error_i;
+    state_q    <= next;
+    dma_busy_q <= dma_busy_i;
+    axi_busy_q <= axi_busy_i;
+    late_q     <= timeout_i != '0 && still_q >= timeout_i;
+    fault_q    <= ErrNone;
+    if (fetch_error_i != ErrNone && !(cmd_valid_i || state_q.work || state_q.flush)) fault_q <= fetch_error_i;
     if (weights_error_i) fault_q <= ErrAxiWeights;
     if (dma_read_error_i) fault_q <= ErrAxiDataRead;
     if (dma_write_error_i) fault_q <= ErrAxiDataWrite;
     if (late_q) fault_q <= ErrTimeout;
-    late_q          <= timeout_i != '0 && still_q >= timeout_i;
-    done_o          <= 1'b0;
-    init_o          <= 1'b0;
-    conv_start_o    <= 1'b0;
-    pool_start_o    <= 1'b0;
-    dma_start_o     <= 1'b0;
-    weights_start_o <= '0;
 
-    unique case (state_q)
-      Idle: begin
-        if (!axi_busy_i) flush_q <= 1'b0;
-        if (start_i) begin
-          state_q <= Clean;
-          clean_q <= '0;
-          flush_q <= 1'b1;
-          error_q <= ErrNone;
-          layer_o <= '0;
-        end
-      end
-      Clean: begin
-        clean_q <= clean_q + {2'b0, ~(&clean_q)};
-        if (&clean_q && !axi_busy_i) begin
-          state_q <= Begin;
-          flush_q <= 1'b0;
-          first_q <= 1'b1;
-          store_q <= 1'b0;
-        end else if (late_q) begin
-          state_q <= Stop;
-          error_q <= ErrTimeout;
-        end
-      end
-      Begin: state_q <= Fetch;
-      Fetch: if (cmd_valid_i) begin
-        layer_o <= cmd_i.layer;
-        state_q <= Check;
-      end
-      Check: begin
-        bad_q <= first_q != op_begin_q || (is_engine && |bad_engine_q) || (op_conv_q && (bad_vector_q || bad_tile_q))
-               || ((op_load_q || op_store_q) && bad_dma_q) || (op_weights_q && bad_port_q);
-        needs_dma_q <= store_q | wait_dma_q | ~is_engine;
-        state_q     <= Launch;
-      end
-      Launch: begin
-        first_q   <= 1'b0;
-        address_o <= base + 64'(cmd_i.ddr_offset);
-        if (bad_q) begin
-          error_q <= ErrBadField;
-        end else if (!op_known_q) begin
-          error_q <= ErrBadOpcode;
-        end else if (op_begin_q && bad_hash_q) begin
-          error_q <= ErrBadArchitecture;
-        end else if (!dma_blocks || op_weights_q) begin
-          init_o          <= is_engine;
-          conv_start_o    <= op_conv_q;
-          pool_start_o    <= op_pool_q;
-          dma_start_o     <= op_load_q | op_store_q;
-          weights_start_o <= op_weights_q ? port_q : '0;
-          if (op_load_q || op_store_q) store_q <= op_store_q;
-          state_q <= op_end_q ? Stop : is_engine ? Work : (op_load_q || op_store_q) ? WaitDma : Next;
-        end
-      end
-      Work: if (!conv_start_o && !pool_start_o && !conv_busy_i && !pool_busy_i) state_q <= Flush;
-      Flush: if (drain_idle_i) state_q <= Next;
-      // The DMA engine copies the command's fields when it starts.
-      WaitDma: if (!dma_start_o) state_q <= Next;
-      Next: state_q <= Fetch;
-      default: begin  // Stop
-        state_q <= Idle;
-        done_o  <= 1'b1;
-        flush_q <= 1'b1;
-      end
-    endcase
+    init_o          <= state_q.launch & go & is_engine;
+    conv_start_o    <= state_q.launch & go & op_conv_q;
+    pool_start_o    <= state_q.launch & go & op_pool_q;
+    dma_start_o     <= state_q.launch & go & is_dma;
+    weights_start_o <= (state_q.launch & go & op_weights_q) ? port_q : '0;
+    done_o          <= state_q.stop;
 
-    // Errors stop the machine from any running state.
-    if (running) begin
-      still_q <= progress ? '0 : still_q + 32'd1;
-      if (error_q == ErrNone) begin
-        if (fault_q != ErrNone) error_q <= fault_q;
-      end else begin
-        state_q <= Stop;
+    clean_q <= state_q.clean ? clean_q + {2'b0, ~(&clean_q)} : '0;
+    if (state_q.clean) {first_q, store_q} <= 2'b10;
+    if (state_q.fetch && cmd_valid_i) layer_o <= cmd_i.layer;
+    bad_q       <= first_q != op_begin_q || (is_engine && |bad_engine_q) || (op_conv_q && (bad_vector_q || bad_tile_q))
+                 || (is_dma && bad_dma_q) || (op_weights_q && bad_port_q);
+    refused_q   <= first_q != op_begin_q || (is_engine && |bad_engine_q) || (op_conv_q && (bad_vector_q || bad_tile_q))
+                 || (is_dma && bad_dma_q) || (op_weights_q && bad_port_q) || !op_known_q || (op_begin_q && bad_hash_q);
+    needs_dma_q <= store_q | wait_dma_q | ~is_engine;
+    if (state_q.launch) begin
+      first_q   <= 1'b0;
+      address_o <= base + 64'(cmd_i.ddr_offset);
+      if (go && is_dma) store_q <= op_store_q;
+    end
+
+    if (state_q.idle && start_i) flush_q <= 1'b1;
+    else if (state_q.stop) flush_q <= 1'b1;
+    else if (state_q.clean && cleaned) flush_q <= 1'b0;
+    else if (state_q.idle && !axi_busy_q) flush_q <= 1'b0;
+
+    still_q <= (running && progress) || !(running || state_q.clean) ? '0 : still_q + 32'd1;
+    if (running && !failed_q) begin
+      if (state_q.launch && refused_q) begin
+        error_q  <= bad_q ? ErrBadField : !op_known_q ? ErrBadOpcode : ErrBadArchitecture;
+        failed_q <= 1'b1;
       end
-    end else begin
-      still_q <= (state_q == Clean) ? still_q + 32'd1 : '0;
+      if (fault_q != ErrNone) begin
+        error_q  <= fault_q;
+        failed_q <= 1'b1;
+      end
+    end
+    if (state_q.clean && !cleaned && late_q) error_q <= ErrTimeout;
+    if (state_q.idle && start_i) begin
+      error_q  <= ErrNone;
+      failed_q <= 1'b0;
+      layer_o  <= '0;
     end
 
     if (rst_i) begin
-      state_q <= Idle;
-      error_q <= ErrNone;
-      flush_q <= 1'b0;
-      layer_o <= '0;
-      done_o  <= 1'b0;
+      state_q  <= '{idle: 1'b1, default: 1'b0};
+      error_q  <= ErrNone;
+      failed_q <= 1'b0;
+      flush_q  <= 1'b0;
+      layer_o  <= '0;
+      done_o   <= 1'b0;
     end
   end
 
@@ -223,16 +215,16 @@ module bl_sequencer
   end
 
   // ---- causes: of the cycle before; every one of its inputs is registered first ----
-  logic       running_q, wait_weights_q, wait_planes_q, wait_drain_q, wait_input_q;
+  logic       running_q, wait_weights_q, wait_planes_q, wait_drain_q, wait_input_q, flush_drain_q, blocked_q;
   logic [5:0] cause;
   always_comb begin
     cause = '0;
     if (issue_q)             cause[0] = 1'b1;
     else if (wait_weights_q) cause[1] = 1'b1;
     else if (wait_planes_q)  cause[2] = 1'b1;
-    else if (wait_drain_q)   cause[3] = 1'b1;
-    else if (wait_input_q)   cause[4] = 1'b1;
-    else                     cause[5] = 1'b1;
+    else if (wait_drain_q || flush_drain_q) cause[3] = 1'b1;
+    else if (wait_input_q || blocked_q)     cause[4] = 1'b1;
+    else                                    cause[5] = 1'b1;
   end
 
   always_ff @(posedge clk_i) begin
@@ -240,9 +232,11 @@ module bl_sequencer
     issue_q        <= issue_i;
     wait_weights_q <= wait_weights_i;
     wait_planes_q  <= wait_planes_i;
-    wait_drain_q   <= wait_drain_i || (state_q == Flush && drain_active_i);
-    wait_input_q   <= wait_input_i || (state_q == Launch && dma_blocks);
-    if (state_q == Clean) begin
+    wait_drain_q   <= wait_drain_i;
+    wait_input_q   <= wait_input_i;
+    flush_drain_q  <= state_q.flush & drain_active_i;
+    blocked_q      <= state_q.launch & dma_blocks;
+    if (state_q.clean) begin
       counters_o <= '0;
     end else if (running_q) begin
       counters_o[0] <= counters_o[0] + 32'd1;
@@ -259,8 +253,8 @@ module bl_sequencer
   import "DPI-C" function void bl_trace_counters(input int layer, input int compute, input int weights, input int planes,
                                                  input int drain, input int dma, input int control);
   always_ff @(posedge clk_i) begin
-    if (state_q == Fetch && cmd_valid_i) bl_trace_layer(int'(cmd_i.layer), 0);
-    if (state_q == Next) begin
+    if (state_q.fetch && cmd_valid_i) bl_trace_layer(int'(cmd_i.layer), 0);
+    if (state_q.next) begin
       bl_trace_counters(int'(cmd_i.layer), counters_o[1], counters_o[2], counters_o[3], counters_o[4], counters_o[5],
                         counters_o[6]);
       bl_trace_layer(int'(cmd_i.layer), 1);

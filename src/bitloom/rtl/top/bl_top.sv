@@ -189,6 +189,12 @@ module bl_top
   logic [1:0]        conv_ptag;
   logic [1:0]        buf_free;
   logic              done_valid, done_last, pool_result, pool_pop;
+  typedef struct packed {
+    logic        pool, buffer;
+    logic [7:0]  groups, chunks;
+    logic [17:0] out_row, res_row;
+    logic [1:0]  ptag;
+  } job_t;
   logic              conv_job_valid, conv_job_buf, pool_job_valid, job_ready;
   logic [7:0]        conv_job_groups, conv_job_chunks;
   logic [17:0]       conv_job_out, conv_job_res, pool_job_out, pool_job_res;
@@ -340,13 +346,28 @@ module bl_top
   logic [RowW-1:0]          dma_row;
   logic [C-1:0][7:0]        dma_word;
 
+  // A job passes a stage of its own: the drain's state is no way into the issuers.
+  job_t job_new, job;
+  logic job_valid, job_taken, drained;
+  assign job_new.pool    = ~conv_job_valid;
+  assign job_new.buffer  = conv_job_buf;
+  assign job_new.groups  = conv_job_valid ? conv_job_groups : 8'd1;
+  assign job_new.chunks  = conv_job_valid ? conv_job_chunks : 8'd1;
+  assign job_new.out_row = conv_job_valid ? conv_job_out : pool_job_out;
+  assign job_new.res_row = conv_job_valid ? conv_job_res : pool_job_res;
+  assign job_new.ptag    = conv_job_ptag;
+  always_ff @(posedge clk_i) drain_idle <= drained & ~conv_job_valid & ~pool_job_valid & ~core_rst;
+
+  bl_skid #(.Width($bits(job_t))) u_job (
+    .clk_i, .rst_i(core_rst), .clear_i(1'b0), .valid_i(conv_job_valid | pool_job_valid), .ready_o(job_ready),
+    .data_i(job_new), .valid_o(job_valid), .ready_i(job_taken), .data_o(job)
+  );
+
   bl_drain #(.P(P), .C(C), .M(M), .T(T), .DC(DC), .ActRows(ActRows)) u_drain (
     .clk_i, .rst_i(core_rst), .init_i(init), .cmd_i(cmd),
-    .job_valid_i(conv_job_valid | pool_job_valid), .job_ready_o(job_ready), .job_pool_i(~conv_job_valid),
-    .job_buf_i(conv_job_buf), .job_groups_i(conv_job_valid ? conv_job_groups : 8'd1),
-    .job_chunks_i(conv_job_valid ? conv_job_chunks : 8'd1), .job_out_row_i(conv_job_valid ? conv_job_out : pool_job_out),
-    .job_res_row_i(conv_job_valid ? conv_job_res : pool_job_res), .job_ptag_i(conv_job_ptag),
-    .buf_free_o(buf_free), .active_o(drain_active), .idle_o(drain_idle),
+    .job_valid_i(job_valid), .job_ready_o(job_taken), .job_pool_i(job.pool), .job_buf_i(job.buffer),
+    .job_groups_i(job.groups), .job_chunks_i(job.chunks), .job_out_row_i(job.out_row), .job_res_row_i(job.res_row),
+    .job_ptag_i(job.ptag), .buf_free_o(buf_free), .active_o(drain_active), .idle_o(drained),
     .acc_buf_o(acc_buf), .acc_group_o(acc_group), .acc_i(acc), .param_ptag_o(param_ptag), .param_m_i(param_m),
     .param_s_i(param_s), .param_pre_i(param_pre), .pool_acc_i(pool_head), .pool_pop_o(pool_pop),
     .mem_en_o(drain_en), .mem_we_o(drain_we), .mem_slice_o(drain_slice), .mem_row_o(drain_row), .mem_d_o(drain_d),
