@@ -16,6 +16,7 @@ from torch import Tensor
 from bitloom.allocate.allocation import WIDTHS, BitAllocation, uniform
 from bitloom.allocate.hbp import allocate
 from bitloom.allocate.probe import Probe, divergence, log_probabilities
+from bitloom.allocate.pruning import choose_pruning
 from bitloom.baselines.hawq import V2_WIDTHS, V3_WIDTHS, hawq
 from bitloom.baselines.layers import best_per_layer
 from bitloom.baselines.ompq import ompq
@@ -76,7 +77,7 @@ def allocation_of(row: Row, prepared: Prepared, judge: Callable[[BitAllocation],
     try:
         match row.allocation:
             case "hbp":
-                return allocate(p.costs, WIDTHS, budget).allocation
+                return choose_pruning(p.costs, WIDTHS, lambda c: allocate(c, WIDTHS, budget), judge)[0].allocation
             case "naive_channel":
                 return allocate(p.naive(), WIDTHS, budget).allocation
             case "per_layer":

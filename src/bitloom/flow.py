@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,10 +11,12 @@ from typing import Any
 
 from torch import Tensor
 
-from bitloom.allocate.allocation import WIDTHS
+from bitloom.allocate.allocation import WIDTHS, BitAllocation
 from bitloom.allocate.budget import Budget
 from bitloom.allocate.hbp import HbpSolution, LayerCosts, allocate
 from bitloom.allocate.latency import LatencyAllocator, LatencySolution
+from bitloom.allocate.probe import measured_divergence
+from bitloom.allocate.pruning import choose_pruning, dearer_pruning
 from bitloom.allocate.sensitivity import layer_costs
 from bitloom.errors import DataError
 from bitloom.evaluate import Evaluation, evaluate
@@ -115,7 +118,11 @@ def compile_model(
             return allocate(allowed, WIDTHS, limit)
         return LatencyAllocator(allowed, WIDTHS, model_of).allocate(limit, cycle_limit)
 
-    solution: HbpSolution | LatencySolution = journal.step("allocate", key, lambda: solve(costs))
+    def judge(allocation: BitAllocation) -> float:
+        return measured_divergence(graph, cal, rounded, allocation, held_out)
+
+    found, pruning = journal.step("allocate", key, lambda: choose_pruning(costs, WIDTHS, solve, judge))
+    solution: HbpSolution | LatencySolution = found
     qgraph: QuantGraph = journal.step(
         "quantize", key, lambda: quantize(graph, solution.allocation, cal, rounded=rounded)
     )
@@ -132,7 +139,8 @@ def compile_model(
     trained: Retrained[HbpSolution | LatencySolution] | None = None
     if opts.training is not None:
         key += f" {opts.training.key()}"
-        trained = retrain(graph, cal, qgraph, solution, solve, held_out, opts.training, journal, key, print_progress)
+        again = lambda c: solve(dearer_pruning(c, WIDTHS, pruning))  # noqa: E731
+        trained = retrain(graph, cal, qgraph, solution, again, held_out, opts.training, journal, key, print_progress)
         qgraph, solution = trained.qgraph, trained.solution
         if not leads():
             return {}
@@ -155,6 +163,7 @@ def compile_model(
         )
     facts = basic_facts(graph.name, arch, device, solution, journal.records, opts.batch)
     facts |= {"accuracy": accuracy, "image_edge": int(max(evaluation.images.shape[2:]))}
+    facts["allocation"]["pruning_factor"] = pruning if math.isfinite(pruning) else None
     facts["rounding"] = {c.stage.value: c.divergence for c in stages}  # KL to float on held-out images, by stage
     if trained is not None:
         facts["training"] = {"losses": trained.losses, "widths_changed": trained.changed}

@@ -16,8 +16,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from bitloom.allocate.allocation import BitAllocation
 from bitloom.errors import DataError
-from bitloom.graph.execute import pad2d
+from bitloom.graph.execute import execute, pad2d
+from bitloom.graph.ir import Graph
 from bitloom.quantize.lower import ConcatStep, ConvStep, step_inputs
 from bitloom.quantize.observe import ActivationQuantizer, Calibration
 from bitloom.quantize.qgraph import Int8Array
@@ -153,3 +155,22 @@ def log_probabilities(probe: Probe, images: Tensor, batch: int = 32) -> Tensor:
 def divergence(target: Tensor, found: Tensor) -> Tensor:
     """KL(target || found) of every image in nats, (N,); both log-probabilities (N, classes)."""
     return (target.exp() * (target - found)).sum(dim=1)
+
+
+def measured_divergence(
+    graph: Graph,
+    calibration: Calibration,
+    rounded: Mapping[str, RoundedLayer],
+    allocation: BitAllocation,
+    images: Tensor,
+    batch: int = 32,
+) -> float:
+    """Mean KL(float || quantized) in nats of an allocation, biases corrected. images: float (N, C, H, W)."""
+    probe = Probe(calibration, rounded)
+    probe.place(allocation.bits)
+    probe.correct(probe.correction_images)
+    total = 0.0
+    for part in torch.split(images, batch):
+        target = F.log_softmax(execute(graph, part)[graph.output].flatten(1), dim=1)
+        total += float(divergence(target, log_probabilities(probe, part, batch)).sum())
+    return total / len(images)
