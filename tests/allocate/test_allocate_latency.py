@@ -116,3 +116,13 @@ def test_a_tight_bound_still_gives_bits_and_looser_ones_never_lose_to_it() -> No
     assert tight.objective < sum(float(c.cost[:, 0].sum()) for c in layers.values())
     assert shared.allocate(8 * 40, 131).objective <= tight.objective
     assert shared.allocate(8 * 41, 130).objective <= tight.objective
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_the_loss_of_a_front_never_rises_with_the_limit(seed: int) -> None:
+    layers, model = toy_layers(np.random.default_rng(seed)), Toy()
+    found = LatencyAllocator(layers, FEW, model).front([8 * 32], [260, 240, 220, 200, 190, 180, 170])
+    losses = [one.objective for one in found]
+    assert losses == sorted(losses)
+    assert all(one.cycles == model.cycles(one.allocation.bits) <= one.limit for one in found)
+    assert all(one.objective >= brute(layers, model, 8 * 32, one.limit) - 1e-9 for one in found)

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 import numpy as np
@@ -62,12 +62,15 @@ class CycleModel(Protocol):
 class LatencyOptions:
     """rounds: asks of the model at most.  slack: a run this close under the bound (relative) is close enough.
 
-    cuts: linearisations kept, the latest ones: each is a limit more in the knapsack.
+    cuts: linearisations kept, the latest ones: each is a limit more in the knapsack.  tighter: shares of the bound that
+    are tried where the answer is more than `far` (relative) above the linearised bound.
     """
 
     rounds: int = 12
     cuts: int = 8
     slack: float = 0.003
+    tighter: tuple[float, ...] = (0.97, 0.94, 0.9)
+    far: float = 0.1
 
 
 @dataclass(frozen=True, eq=False)
@@ -141,6 +144,7 @@ class LatencyAllocator:
                 break
             else:
                 target += 0.7 * (limit - cycles)
+        best = self._tighter(budget_bits, limit, best, bound, opts)
         if best is None:
             best = self._fewer_bits(budget_bits, limit)
         objective, choice, cycles = best
@@ -149,6 +153,25 @@ class LatencyAllocator:
         allocation = BitAllocation(self._bits(choice), self.inputs)
         seconds = time.perf_counter() - start
         return LatencySolution(allocation, objective, bound, gap, free.bound, seconds, cycles, limit, rounds)
+
+    def _tighter(
+        self,
+        budget_bits: int,
+        limit: int,
+        best: tuple[float, IntArray, int] | None,
+        bound: float,
+        opts: LatencyOptions,
+    ) -> tuple[float, IntArray, int] | None:
+        """Where the answer is far from the bound: what tighter limits of the linearised model lead to."""
+        for share in opts.tighter:
+            if best is not None and best[0] <= (1 + opts.far) * bound:
+                break
+            self._drop_refuted(share * limit, limit)
+            _, choice = self._solve(budget_bits, share * limit)
+            cycles, objective = self._ask(choice), self._objective(choice)
+            if cycles <= limit and (best is None or objective < best[0]):
+                best = (objective, choice, cycles)
+        return best
 
     def _known(self, budget_bits: int, limit: int) -> tuple[float, IntArray, int] | None:
         """The cheapest choice asked so far, for whatever bound, that meets these."""
@@ -182,15 +205,29 @@ class LatencyAllocator:
         return np.asarray(self.weights[:, None] * self.widths[None, :], dtype=np.int64)
 
     def front(self, budgets: Sequence[int], limits: Sequence[int]) -> list[LatencySolution]:
-        """Allocations for every pair of a bit budget and a cycle limit that can be met, limits from the loosest on."""
+        """Allocations for every pair of a bit budget and a cycle limit that can be met, limits from the loosest on.
+
+        What a tighter limit leads to serves the looser ones too, so that the loss never rises with the limit.
+        """
         found = []
         for budget in budgets:
             for limit in sorted(limits, reverse=True):
                 try:
-                    found.append(self.allocate(budget, limit))
+                    found.append((self.allocate(budget, limit), budget))
                 except BudgetError:
                     break
-        return found
+        return [self._improved(one, budget) for one, budget in found]
+
+    def _improved(self, found: LatencySolution, budget_bits: int) -> LatencySolution:
+        """The solution, or a cheaper choice asked since that meets its limits."""
+        known = self._known(budget_bits, found.limit)
+        if known is None or known[0] >= found.objective:
+            return found
+        objective, choice, cycles = known
+        bound = min(found.bound, objective)
+        allocation = BitAllocation(self._bits(choice), self.inputs)
+        gap = 0.0 if objective <= 0 else (objective - bound) / objective
+        return replace(found, allocation=allocation, objective=objective, bound=bound, gap=gap, cycles=cycles)
 
     def _objective(self, choice: IntArray) -> float:
         return float(self.cost[np.arange(len(choice)), choice].sum())
