@@ -10,8 +10,9 @@ import numpy as np
 import pytest
 
 from bitloom.allocate.allocation import WIDTHS
+from bitloom.allocate.cycle_model import CyclePrices
 from bitloom.allocate.hbp import LayerCosts, allocate
-from bitloom.allocate.latency import CyclePrices, LatencyAllocator
+from bitloom.allocate.latency import LatencyAllocator
 from bitloom.errors import BudgetError
 
 FEW = (2, 4, 6)

@@ -14,48 +14,19 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
 
 from bitloom.allocate.allocation import BitAllocation
+from bitloom.allocate.cycle_model import Bits, CycleModel
 from bitloom.allocate.hbp import LayerCosts
 from bitloom.allocate.knapsack import FloatArray, IntArray, Problem, solve
 from bitloom.allocate.multi import MultiProblem, MultiSolution, solve_multi
 from bitloom.errors import BudgetError
 
-Bits = Mapping[str, npt.NDArray[np.int8]]
 WIDE = 6  #: widths from here on take two passes
 _UNITS = 64  #: limits are integers of 1/64 cycle
-
-
-@dataclass(frozen=True)
-class CyclePrices:
-    """The cycle model at an allocation: cycles; by layer, cycles per weight bit more, cycles per vector that takes a
-    second pass, and the vectors that take one."""
-
-    cycles: int
-    per_bit: dict[str, float]
-    per_pass: dict[str, float]
-    wide_vectors: dict[str, int]
-
-
-class CycleModel(Protocol):
-    """What the allocation asks of the accelerator (`explore.pricing.NetworkCycles`)."""
-
-    @property
-    def vector(self) -> int:
-        """Output channels that share passes."""
-        ...
-
-    def ties(self, bits: Bits) -> dict[str, str | None]:
-        """Layer -> class of layers whose output channels are ordered together; None: channels keep their order."""
-        ...
-
-    def prices(self, bits: Bits) -> CyclePrices:
-        """The model and its slopes at `bits`."""
-        ...
 
 
 @dataclass(frozen=True)

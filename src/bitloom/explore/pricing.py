@@ -12,7 +12,7 @@ from dataclasses import dataclass, fields, replace
 
 import numpy as np
 
-from bitloom.allocate.latency import CyclePrices
+from bitloom.allocate.cycle_model import CyclePrices
 from bitloom.explore.layers import IntArray
 from bitloom.explore.performance import Feed, Performance, ring_feed, run_fluid, stack_after
 from bitloom.explore.planned import planned_performance, planned_workload
