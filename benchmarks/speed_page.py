@@ -78,6 +78,6 @@ def _notes(found: dict[str, Any]) -> list[str]:
     for name, a in found.get("accuracy", {}).items():
         lines.append(
             f"- Accuracy of {name}'s allocation on {a['images']} images of `val`: {a['integer']} % integer, "
-            f"{a['float']} % float (widths 0 and 2 to 5 only, no fine-tuning)."
+            f"{a['float']} % float (bits under a bound of the modelled cycles, no fine-tuning)."
         )
     return lines
