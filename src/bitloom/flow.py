@@ -11,11 +11,11 @@ from typing import Any
 
 from torch import Tensor
 
-from bitloom.allocate.allocation import WIDTHS, BitAllocation
+from bitloom.allocate.allocation import WIDTHS
 from bitloom.allocate.budget import Budget
 from bitloom.allocate.hbp import HbpSolution, LayerCosts, allocate
 from bitloom.allocate.latency import LatencyAllocator, LatencySolution
-from bitloom.allocate.probe import measured_divergence
+from bitloom.allocate.probe import divergence_judge
 from bitloom.allocate.pruning import choose_pruning, dearer_pruning
 from bitloom.allocate.sensitivity import layer_costs
 from bitloom.errors import DataError
@@ -118,9 +118,7 @@ def compile_model(
             return allocate(allowed, WIDTHS, limit)
         return LatencyAllocator(allowed, WIDTHS, model_of).allocate(limit, cycle_limit)
 
-    def judge(allocation: BitAllocation) -> float:
-        return measured_divergence(graph, cal, rounded, allocation, held_out)
-
+    judge = divergence_judge(graph, cal, rounded, held_out)
     found, pruning = journal.step("allocate", key, lambda: choose_pruning(costs, WIDTHS, solve, judge))
     solution: HbpSolution | LatencySolution = found
     qgraph: QuantGraph = journal.step(

@@ -11,14 +11,14 @@ import hashlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import partial
-from typing import Generic, Protocol, TypeVar
+from typing import Generic, TypeVar
 
 import numpy as np
 import numpy.typing as npt
 from torch import Tensor
 
-from bitloom.allocate.allocation import BitAllocation
 from bitloom.allocate.hbp import LayerCosts
+from bitloom.allocate.pruning import Solution
 from bitloom.allocate.sensitivity import layer_costs
 from bitloom.errors import DataError
 from bitloom.graph.ir import Graph
@@ -32,15 +32,6 @@ from bitloom.quantize.quantize import quantize
 from bitloom.quantize.statistics import round_network
 
 Labels = npt.NDArray[np.int64]
-
-
-class Solution(Protocol):
-    """What a solver returns: an allocation, and what else it knows."""
-
-    @property
-    def allocation(self) -> BitAllocation:
-        """The widths."""
-        ...
 
 
 S = TypeVar("S", bound=Solution)

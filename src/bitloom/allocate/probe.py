@@ -157,20 +157,23 @@ def divergence(target: Tensor, found: Tensor) -> Tensor:
     return (target.exp() * (target - found)).sum(dim=1)
 
 
-def measured_divergence(
-    graph: Graph,
-    calibration: Calibration,
-    rounded: Mapping[str, RoundedLayer],
-    allocation: BitAllocation,
-    images: Tensor,
-    batch: int = 32,
-) -> float:
-    """Mean KL(float || quantized) in nats of an allocation, biases corrected. images: float (N, C, H, W)."""
-    probe = Probe(calibration, rounded)
-    probe.place(allocation.bits)
-    probe.correct(probe.correction_images)
-    total = 0.0
-    for part in torch.split(images, batch):
-        target = F.log_softmax(execute(graph, part)[graph.output].flatten(1), dim=1)
-        total += float(divergence(target, log_probabilities(probe, part, batch)).sum())
-    return total / len(images)
+def divergence_judge(
+    graph: Graph, calibration: Calibration, rounded: Mapping[str, RoundedLayer], images: Tensor, batch: int = 32
+) -> Callable[[BitAllocation], float]:
+    """Allocation -> mean KL(float || quantized) in nats on images, float (N, C, H, W); biases corrected.
+
+    The float network runs once, at the first call.
+    """
+    targets: list[Tensor] = []
+
+    def judge(allocation: BitAllocation) -> float:
+        parts = torch.split(images, batch)
+        if not targets:
+            targets.extend(F.log_softmax(execute(graph, part)[graph.output].flatten(1), dim=1) for part in parts)
+        probe = Probe(calibration, rounded)
+        probe.place(allocation.bits)
+        probe.correct(probe.correction_images)
+        found = (divergence(t, log_probabilities(probe, x, batch)) for t, x in zip(targets, parts, strict=True))
+        return sum(float(part.sum()) for part in found) / len(images)
+
+    return judge

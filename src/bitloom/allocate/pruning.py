@@ -3,7 +3,7 @@
 Costs are of one channel alone and add up; channels that are pruned together lose more than that, because each takes a
 whole feature away instead of adding noise. A layer that loses most of its channels by summed costs may end a network.
 So the cost of width 0 is tried at several factors, the last of which forbids pruning, and the divergence of each
-allocation on images that neither rounding nor costs have seen decides. One number is chosen, so few images suffice.
+allocation on images that the rounding has not seen decides. One number is chosen, so few images suffice.
 """
 
 from __future__ import annotations
@@ -21,8 +21,8 @@ from bitloom.errors import BudgetError
 FACTORS = (1.0, 4.0, 16.0, float("inf"))
 
 
-class Solved(Protocol):
-    """What a solver returns."""
+class Solution(Protocol):
+    """What a solver returns: an allocation, and what else it knows."""
 
     @property
     def allocation(self) -> BitAllocation:
@@ -30,7 +30,7 @@ class Solved(Protocol):
         ...
 
 
-S = TypeVar("S", bound=Solved)
+S = TypeVar("S", bound=Solution)
 
 
 def dearer_pruning(layers: Mapping[str, LayerCosts], widths: tuple[int, ...], factor: float) -> dict[str, LayerCosts]:
