@@ -20,6 +20,7 @@ from bitloom.allocate.allocation import BitAllocation
 from bitloom.errors import DataError
 from bitloom.graph.execute import execute, pad2d
 from bitloom.graph.ir import Graph
+from bitloom.quantize.coded import CodedLayer, CodedNetwork
 from bitloom.quantize.lower import ConcatStep, ConvStep, step_inputs
 from bitloom.quantize.observe import ActivationQuantizer, Calibration
 from bitloom.quantize.qgraph import Int8Array
@@ -41,6 +42,7 @@ class Probe:
         self.weight = {name: torch.from_numpy(step.weight.copy()) for name, step in self.steps.items()}
         self.bias = {name: torch.from_numpy(step.bias.copy()) for name, step in self.steps.items()}
         self.widths = next(iter(rounded.values())).widths
+        self._picked: dict[str, Int8Array] = {}
 
     @property
     def correction_images(self) -> Tensor:
@@ -53,6 +55,9 @@ class Probe:
             if only is None or name == only:
                 picked = None if bits is None else bits.get(name)
                 values = step.weight if picked is None else self.rows(name, picked)
+                self._picked.pop(name, None)
+                if picked is not None:
+                    self._picked[name] = picked
                 self.weight[name] = torch.from_numpy(np.array(values)).reshape(step.weight.shape)
 
     def rows(self, name: str, bits: Int8Array) -> npt.NDArray[np.float32]:
@@ -60,9 +65,25 @@ class Probe:
         codes, scale = self.rounded[name].pick(bits)
         return np.asarray(codes * scale[:, None].astype(np.float32), dtype=np.float32)
 
+    def coded(self) -> CodedNetwork | None:
+        """The network on integer codes, faster; None while a layer is float."""
+        if self._picked.keys() != self.steps.keys():
+            return None
+        layers = {}
+        for name, step in self.steps.items():
+            codes, scale = self.rounded[name].pick(self._picked[name])
+            bias = self.bias[name].detach().numpy()
+            layers[name] = CodedLayer(codes.reshape(step.weight.shape), scale.astype(np.float32), bias)
+        return CodedNetwork(self.lowered, self.calibration.activations, layers)
+
     def correct(self, images: Tensor) -> None:
         """Biases such that every layer has its float mean output over `images` (N, C, H, W), the earlier ones done."""
         means = self.calibration.output_means
+        coded = self.coded()
+        if coded is not None:
+            coded.correct(images, means)
+            self.bias.update(coded.bias)
+            return
 
         def adjust(step: ConvStep, x: Tensor) -> None:
             sums = F.conv2d(x, self.weight[step.name], None, step.stride)
@@ -143,9 +164,14 @@ def levels_of(x: Tensor, q: ActivationQuantizer) -> Tensor:
 
 
 def log_probabilities(probe: Probe, images: Tensor, batch: int = 32) -> Tensor:
-    """(N, classes) float32, no gradients. DataError when a logit is not finite."""
+    """(N, classes) float32, no gradients, on integer codes where all layers are rounded.
+
+    DataError when a logit is not finite.
+    """
+    coded = probe.coded()
+    run = probe.logits if coded is None else coded.logits
     with torch.no_grad():
-        parts = [F.log_softmax(probe.logits(part), dim=1) for part in torch.split(images, batch)]
+        parts = [F.log_softmax(run(part), dim=1) for part in torch.split(images, batch)]
     result = torch.cat(parts)
     if not bool(torch.isfinite(result).all()):
         raise DataError(f"'{probe.lowered.name}' gives NaN or infinite logits; check the weights and the images")
