@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from bitloom.numerics.requantize import RATIO_LIMIT, accumulator_bound, choose_requant
+from bitloom.quantize.code_range import lowest
 from bitloom.quantize.qgraph import QConcat, QConv, QNode, QPool, QTensor, QuantGraph, Requant
 
 Shape = tuple[int, int, int]
@@ -55,7 +56,8 @@ class NetworkMaker:
         if rng.random() < 0.5:
             bits = np.minimum(bits, 5)
         limit = np.where(bits > 0, (1 << np.maximum(bits - 1, 0)) - 1, 0)
-        weight = np.round(rng.uniform(-1, 1, (cout, cin, *kernel)) * limit[:, None, None, None]).astype(np.int8)
+        low = np.array([lowest(int(b)) for b in bits])
+        weight = rng.integers(low[:, None, None, None], limit[:, None, None, None] + 1, (cout, cin, *kernel), np.int8)
         bias = rng.integers(-3000, 3001, cout).astype(np.int32)
         taps = cin * kernel[0] * kernel[1]
         spread = 70.0 * np.sqrt(taps) * np.maximum(limit, 1) * 0.6 + 300

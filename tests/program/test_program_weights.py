@@ -12,6 +12,7 @@ from bitloom.program.lower import lower
 from bitloom.program.plan import plan
 from bitloom.program.streams import LaneReader, lane_bits
 from bitloom.program.weights import header_words, tag_bits, words_per_beat
+from bitloom.quantize.code_range import highest, lowest
 from bitloom.quantize.qgraph import QConv, QuantGraph
 from bitloom.target.arch import ArchConfig
 from random_networks import NetworkMaker, random_layer
@@ -26,8 +27,8 @@ def _pixelwise(bits: list[int]) -> QuantGraph:
     node = make.nodes[0]
     assert isinstance(node, QConv)
     rng = np.random.default_rng(7)
-    limit = np.array([(1 << (b - 1)) - 1 if b else 0 for b in bits])
-    weight = np.round(rng.uniform(-1, 1, node.weight.shape) * limit[:, None, None, None]).astype(np.int8)
+    low, high = (np.array([f(b) for b in bits])[:, None, None, None] for f in (lowest, highest))
+    weight = rng.integers(low, high + 1, node.weight.shape, np.int8)
     make.nodes[0] = replace(node, weight=weight, bits=np.array(bits, dtype=np.int8))
     return make.graph("pixelwise", out)
 

@@ -8,10 +8,11 @@ import torch
 
 from bitloom.errors import DataError
 from bitloom.graph.execute import execute
+from bitloom.quantize.code_range import highest, lowest
 from bitloom.quantize.compensate import CompensateOptions, compensate
 from bitloom.quantize.lower import Lowered
 from bitloom.quantize.qgraph import QConv, QuantGraph
-from bitloom.quantize.rounding import levels, round_rows
+from bitloom.quantize.rounding import round_rows
 from bitloom.quantize.trainable import TrainableNetwork
 from quantize.small_networks import images, start
 
@@ -33,7 +34,8 @@ def test_it_comes_closer_to_float_and_keeps_widths_and_zeros() -> None:
         if isinstance(a, QConv) and isinstance(b, QConv):
             flat = b.weight.reshape(len(b.bits), -1)
             assert np.array_equal(a.bits, b.bits)
-            assert (np.abs(flat).max(axis=1) <= [levels(int(w)) for w in b.bits]).all()
+            assert (flat.max(axis=1) <= [highest(int(w)) for w in b.bits]).all()
+            assert (flat.min(axis=1) >= [lowest(int(w)) for w in b.bits]).all()
             assert not flat[b.bits == 0].any()
 
 
@@ -71,5 +73,6 @@ def test_constant_inputs_and_pruned_rows_give_finite_codes() -> None:
     bits = torch.tensor([0, 2, 3, 4, 8, 0])
     codes, scale = round_rows(weight, torch.zeros(10, 10), bits)
     assert bool(torch.isfinite(scale).all()) and bool((scale > 0).all())
-    assert not codes[bits == 0].any() and bool((codes.abs().amax(1) <= torch.tensor([0, 1, 3, 7, 127, 0])).all())
+    assert not codes[bits == 0].any() and bool((codes.amax(1) <= torch.tensor([0, 1, 3, 7, 127, 0])).all())
+    assert bool((codes.amin(1) >= torch.tensor([0, -2, -4, -8, -127, 0])).all())
     assert round_rows(weight, torch.eye(10), torch.zeros(6, dtype=torch.int64))[0].abs().sum() == 0

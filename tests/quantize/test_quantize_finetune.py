@@ -15,9 +15,9 @@ import torch
 from bitloom.errors import DataError, TrainingError
 from bitloom.graph.ir import Conv, Graph
 from bitloom.quantize.augment import Augment, augmented
+from bitloom.quantize.code_range import highest, lowest
 from bitloom.quantize.finetune import FinetuneOptions, FinetuneResult, finetune
 from bitloom.quantize.qgraph import QConv
-from bitloom.quantize.rounding import levels
 from quantize.small_networks import images, start
 
 FAST = FinetuneOptions(steps=12, batch=16, latent_rate=0.02, scale_rate=0.005, augment=Augment(1), every=4, warmup=2)
@@ -40,7 +40,8 @@ def test_the_loss_falls_and_widths_hold() -> None:
     for node in result.qgraph.nodes:
         if isinstance(node, QConv):
             flat = node.weight.reshape(len(node.bits), -1)
-            assert (np.abs(flat).max(axis=1) <= [levels(int(b)) for b in node.bits]).all()
+            assert (flat.max(axis=1) <= [highest(int(b)) for b in node.bits]).all()
+            assert (flat.min(axis=1) >= [lowest(int(b)) for b in node.bits]).all()
             assert not flat[node.bits == 0].any()
     op, old = result.graph["c2"].op, graph["c2"].op
     assert isinstance(op, Conv) and isinstance(old, Conv) and op.weight.shape == old.weight.shape

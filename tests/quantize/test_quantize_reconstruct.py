@@ -11,9 +11,9 @@ import torch
 from bitloom.errors import DataError, TrainingError
 from bitloom.graph.execute import execute
 from bitloom.quantize.augment import Augment
+from bitloom.quantize.code_range import highest, lowest
 from bitloom.quantize.qgraph import QConv
 from bitloom.quantize.reconstruct import ReconstructOptions, reconstruct
-from bitloom.quantize.rounding import levels
 from bitloom.quantize.trainable import TrainableNetwork
 from quantize.small_networks import images, start
 
@@ -35,7 +35,8 @@ def test_blocks_come_closer_to_float_and_widths_hold() -> None:
     for node in better.nodes:
         if isinstance(node, QConv):
             flat = node.weight.reshape(len(node.bits), -1)
-            assert (np.abs(flat).max(axis=1) <= [levels(int(b)) for b in node.bits]).all()
+            assert (flat.max(axis=1) <= [highest(int(b)) for b in node.bits]).all()
+            assert (flat.min(axis=1) >= [lowest(int(b)) for b in node.bits]).all()
             assert not flat[node.bits == 0].any()
 
 

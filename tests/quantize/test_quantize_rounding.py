@@ -7,8 +7,9 @@ import pytest
 
 from bitloom.errors import WeightsError
 from bitloom.quantize import rounding
+from bitloom.quantize.code_range import highest, lowest
 from bitloom.quantize.observe import fit_quantizer, quantizer_of
-from bitloom.quantize.rounding import ALL_WIDTHS, Rounding, RoundingOptions, levels, round_layer
+from bitloom.quantize.rounding import ALL_WIDTHS, Rounding, RoundingOptions, round_layer
 
 
 def _layer(rows: int = 12, inputs: int = 40, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
@@ -27,7 +28,8 @@ def test_codes_scales_and_errors_agree(method: Rounding) -> None:
     assert layer.error.shape == (12, 8) and layer.widths == ALL_WIDTHS
     for i, b in enumerate(ALL_WIDTHS):
         codes, scale = layer.codes[b], layer.scale[b]
-        assert codes.dtype == np.int8 and codes.shape == weight.shape and np.abs(codes).max() <= levels(b)
+        assert codes.dtype == np.int8 and codes.shape == weight.shape and codes.max() <= highest(b)
+        assert codes.min() >= (lowest(b) if method is Rounding.GPTQ else -highest(b))
         d = weight - codes * scale[:, None]
         np.testing.assert_allclose(layer.error[:, i], np.einsum("ok,kl,ol->o", d, cov, d), rtol=1e-3, atol=1e-9)
     means = layer.error.mean(axis=0)

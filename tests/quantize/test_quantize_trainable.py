@@ -9,9 +9,9 @@ import torch
 from bitloom.errors import DataError
 from bitloom.graph.execute import execute
 from bitloom.quantize.blocks import blocks_of
+from bitloom.quantize.code_range import highest, lowest
 from bitloom.quantize.lower import lower
 from bitloom.quantize.qgraph import QConv, QuantGraph
-from bitloom.quantize.rounding import levels
 from bitloom.quantize.straight import quantize_activation, quantize_weight
 from bitloom.quantize.teacher import FloatNetwork
 from bitloom.quantize.trainable import TrainableNetwork
@@ -37,13 +37,13 @@ def test_straight_through_gradients() -> None:
     assert y.tolist() == [0.0, 0.5, 0.5, 3.0]
     y.sum().backward()
     assert x.grad is not None and x.grad.tolist() == [0.0, 1.0, 1.0, 0.0]
-    latent = torch.tensor([[0.6, -2.0], [0.2, 5.0]], requires_grad=True)
+    latent = torch.tensor([[0.6, -3.0], [0.2, 5.0]], requires_grad=True)
     scale = torch.tensor([[0.5], [2.0]], requires_grad=True)
     w = quantize_weight(latent, scale, torch.tensor([[1.0], [0.0]]))
-    assert w.tolist() == [[0.5, -0.5], [0.0, 0.0]]
+    assert w.tolist() == [[0.5, -1.0], [0.0, 0.0]]
     w.sum().backward()
     assert latent.grad is not None and latent.grad.tolist() == [[0.5, 0.0], [2.0, 0.0]]
-    assert scale.grad is not None and scale.grad.tolist() == [[0.0], [0.0]]
+    assert scale.grad is not None and scale.grad.tolist() == [[-1.0], [0.0]]
 
 
 @pytest.mark.parametrize("seed", [0, 1, 2])
@@ -78,8 +78,9 @@ def test_codes_stay_within_their_widths_whatever_the_latents() -> None:
             network.layer(step.name).log_scale.clamp_(-6, 0)
     for node in network.harden().nodes:
         if isinstance(node, QConv):
-            limit = np.array([levels(int(b)) for b in node.bits])
-            assert (np.abs(node.weight.reshape(len(limit), -1)).max(axis=1) <= limit).all()
+            flat = node.weight.reshape(len(node.bits), -1)
+            assert (flat.max(axis=1) <= [highest(int(b)) for b in node.bits]).all()
+            assert (flat.min(axis=1) >= [lowest(int(b)) for b in node.bits]).all()
 
 
 def test_broken_parameters_are_refused() -> None:

@@ -9,13 +9,15 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from bitloom.quantize.code_range import lows
+
 
 def descend(weight: Tensor, codes: Tensor, cov: Tensor, scale: Tensor, tops: Tensor, damping: float) -> Tensor:
     """One sweep over the inputs, those of large variance first; weight and codes (rows, K), scale and tops (rows,).
 
     Lowers (w - s q) (C + damping*mean(diag C)*I) (w - s q)^T of every row, or leaves it. Returns codes (rows, K).
     """
-    diagonal = cov.diagonal()
+    diagonal, low = cov.diagonal(), lows(tops)
     ridge = float(damping * diagonal.mean())
     order = torch.argsort(diagonal, descending=True)
     q = codes[:, order].T.contiguous()  # (K, rows)
@@ -29,7 +31,7 @@ def descend(weight: Tensor, codes: Tensor, cov: Tensor, scale: Tensor, tops: Ten
         moved = torch.zeros_like(part)
         for i in range(end - begin):
             old = q[begin + i]
-            new = torch.clamp(torch.round(old + part[i] / (scale * local[i, i])), -tops, tops)
+            new = torch.clamp(torch.round(old + part[i] / (scale * local[i, i])), low, tops)
             step = (new - old) * scale
             q[begin + i], moved[i] = new, step
             part.addr_(local[:, i], step, alpha=-1.0)

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from bitloom.errors import WeightsError
+from bitloom.quantize.code_range import lows
 
 
 @dataclass(frozen=True, eq=False)
@@ -33,8 +34,8 @@ def feedback(cov: Tensor, damping: float, act_order: bool, block: int) -> Feedba
 
 
 def gptq_codes(weight: Tensor, scale: Tensor, tops: Tensor, parts: Feedback) -> Tensor:
-    """Codes (rows, K) of weight (rows, K) at scale (rows,), within +-tops (rows,)."""
-    inputs = weight.shape[1]
+    """Codes (rows, K) of weight (rows, K) at scale (rows,), up to tops (rows,)."""
+    inputs, low = weight.shape[1], lows(tops)
     work = weight[:, parts.order].T.contiguous()  # (K, rows): an input of the layer is contiguous
     codes = torch.empty_like(work)
     for begin in range(0, inputs, parts.block):
@@ -43,7 +44,7 @@ def gptq_codes(weight: Tensor, scale: Tensor, tops: Tensor, parts: Feedback) -> 
         local = parts.factor[begin:end, begin:end]
         for i in range(end - begin):
             column = block[i]
-            rounded = torch.clamp(torch.round(column / scale), -tops, tops)
+            rounded = torch.clamp(torch.round(column / scale), low, tops)
             codes[begin + i] = rounded
             errors[i] = (column - rounded * scale) / local[i, i]
             if i + 1 < end - begin:

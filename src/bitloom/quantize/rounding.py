@@ -18,6 +18,7 @@ import torch
 from torch import Tensor
 
 from bitloom.errors import WeightsError
+from bitloom.quantize.code_range import highest, lowest
 from bitloom.quantize.descent import descend
 from bitloom.quantize.gptq import Feedback, feedback, gptq_codes
 from bitloom.quantize.qgraph import Int8Array
@@ -26,11 +27,15 @@ ALL_WIDTHS = (0, 2, 3, 4, 5, 6, 7, 8)
 PIECE = 1 << 24  #: weights that are rounded at once where rows share no factor: bounds the memory of very wide layers
 GAIN_LIMIT = 1.5  #: largest ratio of the gain-one scale to the scale of least error
 #: GPTQ is tried at these multiples of the nearest rounding's best scale: error feedback wants larger steps.
-SCALE_SEARCH = {2: (1.15, 1.35), 3: (0.9, 1.12)}
+SCALE_SEARCH = {2: (1.15, 1.35), 3: (0.9, 1.12, 1.25), 4: (0.9, 1.1)}
 
 
 class Rounding(Enum):
-    """How weights are rounded: each to its nearest code, or in sequence with error feedback (GPTQ)."""
+    """How weights are rounded: each to its nearest code, or in sequence with error feedback (GPTQ).
+
+    To nearest only symmetric codes are used: clipping one end of a row sooner than the other shifts its mean, and
+    nothing corrects that.
+    """
 
     NEAREST = "nearest"
     GPTQ = "gptq"
@@ -41,7 +46,7 @@ class RoundingOptions:
     """candidates: clipping factors tried per row; damping: of the covariance, relative to its mean diagonal.
 
     block: columns updated lazily together; act_order: round inputs of large variance first. search: try further scales
-    at 2 and 3 bits. sweeps: of coordinate descent, at widths up to `descent_width`.
+    at 2 to 4 bits. sweeps: of coordinate descent, at widths up to `descent_width`.
     """
 
     candidates: int = 24
@@ -55,7 +60,7 @@ class RoundingOptions:
 
 @dataclass(frozen=True, eq=False)
 class RoundedLayer:
-    """codes[b] int8 (Cout, K) within +-(2^(b-1)-1); scale[b] float64 (Cout,); error float64 (Cout, len(widths))."""
+    """codes[b] int8 (Cout, K) within `code_range`; scale[b] float64 (Cout,); error float64 (Cout, len(widths))."""
 
     widths: tuple[int, ...]
     codes: dict[int, Int8Array]
@@ -72,11 +77,6 @@ class RoundedLayer:
         for b in set(bits.tolist()):
             codes[bits == b], scale[bits == b] = self.codes[b][bits == b], self.scale[b][bits == b]
         return codes, scale
-
-
-def levels(bits: int) -> int:
-    """Largest code of a width: 2^(b-1) - 1, 0 for a pruned channel."""
-    return (1 << (bits - 1)) - 1 if bits else 0
 
 
 def round_layer(
@@ -107,10 +107,13 @@ def round_layer(
     importance = (cov if cov.dim() == 1 else cov.diagonal()).clamp(min=0)
     importance = importance + 1e-6 * importance.mean() + 1e-30
     live = tuple(b for b in widths if b)
-    tops = torch.tensor([float(levels(b)) for b in live]).repeat_interleave(rows)
-    scale = torch.cat([_scales(full, importance, b, opts.candidates) for b in live]) if live else torch.empty(0)
+    tops = torch.tensor([float(highest(b)) for b in live]).repeat_interleave(rows)
+    sequential = method is Rounding.GPTQ and cov.dim() == 2
+    scale = (
+        torch.cat([_scales(full, importance, b, opts.candidates, sequential) for b in live]) if live else torch.empty(0)
+    )
     stacked = full.repeat(len(live), 1)
-    if method is Rounding.GPTQ and cov.dim() == 2 and live:
+    if sequential and live:
         codes, scale = _sequential(stacked, cov, scale, tops, opts)
     else:
         codes = torch.clamp(torch.round(stacked / scale[:, None]), -tops[:, None], tops[:, None])
@@ -154,10 +157,10 @@ def round_rows(
     importance = importance + 1e-6 * importance.mean() + 1e-30
     for b in sorted(set(bits.tolist())):
         if b:
-            scale[bits == b] = _scales(weight[bits == b], importance, b, opts.candidates)
+            scale[bits == b] = _scales(weight[bits == b], importance, b, opts.candidates, True)
     live = bits > 0
     if bool(live.any()):
-        tops = torch.tensor([float(levels(b)) for b in bits[live].tolist()])
+        tops = torch.tensor([float(highest(b)) for b in bits[live].tolist()])
         part, s = _sequential(weight[live], cov, scale[live], tops, opts)
         codes[live], scale[live] = part, _refit(weight[live], part, cov, s)
     return codes, scale
@@ -169,15 +172,16 @@ def _quadratic(d: Tensor, cov: Tensor) -> npt.NDArray[np.float64]:
     return np.asarray((product.double() * d.double()).sum(dim=1).clamp(min=0).numpy())
 
 
-def _scales(weight: Tensor, importance: Tensor, bits: int, candidates: int) -> Tensor:
-    """Per row the scale of least importance-weighted squared error; rows of zeros get scale 1."""
-    top = float(levels(bits))
+def _scales(weight: Tensor, importance: Tensor, bits: int, candidates: int, full: bool) -> Tensor:
+    """Per row the scale of least importance-weighted squared error; rows of zeros get scale 1. full: all codes."""
+    top = float(highest(bits))
+    low = float(lowest(bits)) if full else -top
     peak = weight.abs().amax(dim=1)
     peak = torch.where(peak > 0, peak, torch.full_like(peak, top))
     best, least = peak / top, torch.full_like(peak, float("inf"))
     for factor in torch.linspace(1.0, 0.25 if bits <= 4 else 0.6, candidates).tolist():
         scale = peak * factor / top
-        codes = torch.clamp(torch.round(weight / scale[:, None]), -top, top)
+        codes = torch.clamp(torch.round(weight / scale[:, None]), low, top)
         error = (codes * scale[:, None] - weight).square() @ importance
         better = error < least
         best, least = torch.where(better, scale, best), torch.where(better, error, least)
@@ -191,12 +195,12 @@ def _sequential(
     parts = feedback(cov, opts.damping, opts.act_order, opts.block)
     codes, scale = gptq_codes(weight, scale, tops, parts), scale.clone()
     for bits, factors in SCALE_SEARCH.items() if opts.search else ():
-        rows = tops == levels(bits)
+        rows = tops == highest(bits)
         if bool(rows.any()):
             codes[rows], scale[rows] = _best_scale(
                 weight[rows], codes[rows], cov, scale[rows], tops[rows], factors, parts
             )
-    rows = tops <= levels(opts.descent_width)
+    rows = tops <= highest(opts.descent_width)
     if bool(rows.any()):
         part, q, s = weight[rows], codes[rows], scale[rows]
         for _ in range(opts.sweeps):

@@ -11,6 +11,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from bitloom.quantize.code_range import lows, within
+
 
 class _Activation(torch.autograd.Function):
     """x on the levels (code - zero)*scale, codes in [lo, hi], rounded half up."""
@@ -37,11 +39,11 @@ def quantize_activation(x: Tensor, scale: float, zero: int, lo: int, hi: int) ->
 
 
 class _Weight(torch.autograd.Function):
-    """scale * clamp(round(latent), -top, top) per row."""
+    """scale * round(latent), clamped to the codes that end at top, per row."""
 
     @staticmethod
     def forward(ctx: Any, latent: Tensor, scale: Tensor, top: Tensor) -> Tensor:
-        codes = torch.minimum(torch.maximum(latent.round(), -top), top)
+        codes = within(latent.round(), top)
         ctx.save_for_backward(latent, scale, top, codes)
         return codes * scale
 
@@ -49,7 +51,7 @@ class _Weight(torch.autograd.Function):
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, Tensor, None]:
         latent, scale, top, codes = ctx.saved_tensors
         grad = grads[0]
-        inside = latent.abs() <= top + 0.5
+        inside = (latent >= lows(top) - 0.5) & (latent <= top + 0.5)
         rows = tuple(range(1, latent.dim()))
         return grad * scale * inside, (grad * codes).sum(dim=rows, keepdim=True), None
 

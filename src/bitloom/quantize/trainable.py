@@ -17,10 +17,10 @@ from torch import Tensor, nn
 from bitloom.errors import DataError
 from bitloom.graph.execute import pad2d
 from bitloom.quantize.assemble import make_conv, make_pool
+from bitloom.quantize.code_range import highest, within
 from bitloom.quantize.fake import dequantized
 from bitloom.quantize.lower import ConcatStep, ConvStep, Lowered, PoolStep, Step, step_inputs
 from bitloom.quantize.qgraph import QConcat, QConv, QNode, QTensor, QuantGraph
-from bitloom.quantize.rounding import levels
 from bitloom.quantize.straight import quantize_activation, quantize_weight
 from bitloom.quantize.stream import pool_step
 
@@ -40,7 +40,7 @@ class QuantizedWeights(nn.Module):
         codes = torch.from_numpy(node.weight.astype(np.float64))
         real = torch.from_numpy(step.weight.astype(np.float64))
         latent = codes + (real / scale - codes).clamp(-SLACK, SLACK)
-        top = torch.tensor([float(levels(int(b))) for b in node.bits]).reshape(-1, 1, 1, 1)
+        top = torch.tensor([float(highest(int(b))) for b in node.bits]).reshape(-1, 1, 1, 1)
         self.latent = nn.Parameter(
             torch.where(top > 0, latent, 0.0).float().contiguous(memory_format=torch.channels_last)
         )
@@ -62,8 +62,7 @@ class QuantizedWeights(nn.Module):
 
     def codes(self) -> Tensor:
         """Codes (Cout, Cin, KH, KW), whole numbers."""
-        top = self.get_buffer("top")
-        return torch.minimum(torch.maximum(self.latent.detach().round(), -top), top)
+        return within(self.latent.detach().round(), self.get_buffer("top"))
 
 
 class TrainableNetwork(nn.Module):

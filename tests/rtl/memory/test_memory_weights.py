@@ -9,6 +9,8 @@ import numpy as np
 import pytest
 from cpp_bench import HERE, CppBench
 
+from bitloom.quantize.code_range import lowest
+
 
 @dataclass(frozen=True)
 class Shape:
@@ -66,7 +68,8 @@ def random_vector(rng: np.random.Generator, shape: Shape, widths: list[int], ste
     if rng.random() < 0.3:
         bits[rng.integers(0, shape.vector) :] = 0  # unused lanes
     limit = np.where(bits > 0, (1 << np.maximum(bits - 1, 0)) - 1, 0)
-    weight = rng.integers(-limit[:, None], limit[:, None] + 1, (steps, shape.vector, shape.channels))
+    least = np.array([lowest(int(b)) for b in bits])
+    weight = rng.integers(least[:, None], limit[:, None] + 1, (steps, shape.vector, shape.channels))
     low = rng.integers(0, 1 << 52, shape.vector, dtype=np.uint64)
     return Vector(bits, weight, low | bits.astype(np.uint64) << np.uint64(52), tiles)
 
