@@ -42,8 +42,8 @@ Labels = npt.NDArray[np.int64]
 class FinetuneOptions:
     """steps of `batch` images (over all processes). Learning rates follow half a cosine after `warmup` steps.
 
-    latent_rate: codes per step at most, about; scale_rate: of the scales' logarithm; bias_rate: relative to the mean
-    size of a layer's biases. label_weight: share of the labels' cross-entropy. augment: of the images. mixed:
+    latent_rate: codes per step at most, about (0: codes stay); scale_rate: of the scales' logarithm; bias_rate: relative
+    to the mean size of a layer's biases. temperature: divides the logits of both networks. label_weight: share of the labels' cross-entropy. augment: of the images. mixed:
     convolutions in bfloat16. every: steps between checkpoints.
     """
 
@@ -53,6 +53,7 @@ class FinetuneOptions:
     scale_rate: float = 1e-3
     bias_rate: float = 1e-3
     warmup: int = 20
+    temperature: float = 1.0
     label_weight: float = 0.0
     augment: Augment | None = None
     mixed: bool = False
@@ -147,9 +148,10 @@ def _step(
         x = augmented(x, opts.augment, generator)
     x = x.to(group.device).contiguous(memory_format=torch.channels_last)
     with torch.no_grad():
-        target = F.log_softmax(teacher(x), dim=1)
+        target = F.log_softmax(teacher(x) / opts.temperature, dim=1)
     logits = model(x)
-    loss = F.kl_div(F.log_softmax(logits, dim=1), target, log_target=True, reduction="batchmean")
+    found = F.log_softmax(logits / opts.temperature, dim=1)
+    loss = opts.temperature**2 * F.kl_div(found, target, log_target=True, reduction="batchmean")
     if labels is not None and opts.label_weight > 0:
         truth = torch.from_numpy(labels[chosen.numpy()]).to(group.device)
         loss = (1 - opts.label_weight) * loss + opts.label_weight * F.cross_entropy(logits, truth)
