@@ -42,9 +42,10 @@ Labels = npt.NDArray[np.int64]
 class FinetuneOptions:
     """steps of `batch` images (over all processes). Learning rates follow half a cosine after `warmup` steps.
 
-    latent_rate: codes per step at most, about (0: codes stay); scale_rate: of the scales' logarithm; bias_rate: relative
-    to the mean size of a layer's biases. temperature: divides the logits of both networks. label_weight: share of the labels' cross-entropy. augment: of the images. mixed:
-    convolutions in bfloat16. every: steps between checkpoints.
+    latent_rate: codes per step at most, about (0: codes stay); scale_rate: of the scales' logarithm; bias_rate:
+    relative to the mean size of a layer's biases. temperature: divides the logits of both networks. label_weight:
+    share of the labels' cross-entropy. augment: of the images. mixed: convolutions in bfloat16. every: steps between
+    checkpoints.
     """
 
     steps: int = 1000
