@@ -21,9 +21,9 @@ from bench_accuracy import entry, record
 
 from bitloom.allocate.allocation import WIDTHS
 from bitloom.allocate.hbp import allocate
+from bitloom.quantize.coded import coded_network
 from bitloom.quantize.quantize import quantize
 from bitloom.quantize.refine import Refinement, best, refine
-from bitloom.quantize.trainable import TrainableNetwork
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -51,9 +51,8 @@ def main() -> None:
                 assert found.labels is not None
                 target = F.log_softmax(float_logits(prepared, found.images), dim=1)
                 for stage in stages:
-                    student = TrainableNetwork(lowered, stage.qgraph)
-                    with torch.no_grad():
-                        logits = torch.cat([student(x) for x in torch.split(found.images, 16)])
+                    student = coded_network(lowered, stage.qgraph)
+                    logits = torch.cat([student.logits(x) for x in torch.split(found.images, 16)])
                     judgement = judged(F.log_softmax(logits, dim=1), target, found.labels)
                     row = Row(network, data, "hbp", stage.stage.value, budget)
                     line = entry(row, allocation, prepared, judgement, None)

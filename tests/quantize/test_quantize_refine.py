@@ -41,4 +41,4 @@ def test_it_needs_images_to_compare() -> None:
 
 def test_options_follow_the_images() -> None:
     few = learning_options(torch.zeros(5, 3, 28, 28))
-    assert few.batch == 5 and few.augment is not None and few.augment.shift == 2
+    assert few.batch == 5 and few.latent_rate == 0

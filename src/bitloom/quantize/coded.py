@@ -21,9 +21,10 @@ from torch import Tensor
 
 from bitloom.graph.execute import pad2d
 from bitloom.graph.ir import Relu
+from bitloom.quantize.fake import dequantized
 from bitloom.quantize.lower import ConcatStep, ConvStep, Lowered, step_inputs
 from bitloom.quantize.observe import ActivationQuantizer
-from bitloom.quantize.qgraph import Int8Array
+from bitloom.quantize.qgraph import Int8Array, QConv, QuantGraph
 from bitloom.quantize.stream import pool_step
 
 OFFSET = 128  #: byte = code + OFFSET, 1 to 255
@@ -79,6 +80,17 @@ class CodedNetwork:
             for name in [n for n in live if last.get(n, index) <= index and n != self.lowered.output]:
                 del live[name]
         return _reals(live[self.lowered.output], quantizers[self.lowered.output]).flatten(1)
+
+
+def coded_network(lowered: Lowered, qgraph: QuantGraph) -> CodedNetwork:
+    """The integer network `qgraph` of the same steps; the requantizer's 12 fractional bits are left out."""
+    activations = {name: ActivationQuantizer(t.scale, t.zero_point) for name, t in qgraph.tensors.items()}
+    layers = {}
+    for node in qgraph.nodes:
+        if isinstance(node, QConv):
+            _, bias = dequantized(node, qgraph.tensors[node.input])
+            layers[node.name] = CodedLayer(node.weight, node.weight_scale.astype(np.float32), bias.float().numpy())
+    return CodedNetwork(lowered, activations, layers)
 
 
 class _Convolution:

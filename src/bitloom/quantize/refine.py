@@ -1,7 +1,8 @@
 """What may follow the choice of widths: compensated rounding, learned rounding; held-out images keep the best network.
 
-Learned rounding trains codes (straight through), scales and biases of the whole network at once towards the float
-network's outputs on shifted and mirrored calibration images; it begins where compensation ends.
+Learned rounding trains scales and biases of the whole network at once towards the float network's outputs on the
+calibration images; it begins where compensation ends. Codes stay: with a few hundred images, training them too lowers
+the loss on those images and not on others.
 """
 
 from __future__ import annotations
@@ -16,13 +17,12 @@ from torch import Tensor
 
 from bitloom.errors import DataError
 from bitloom.graph.ir import Graph
-from bitloom.quantize.augment import Augment
+from bitloom.quantize.coded import coded_network
 from bitloom.quantize.compensate import CompensateOptions, compensate
 from bitloom.quantize.finetune import FinetuneOptions, finetune
 from bitloom.quantize.lower import Lowered
 from bitloom.quantize.qgraph import QuantGraph
 from bitloom.quantize.teacher import FloatNetwork
-from bitloom.quantize.trainable import TrainableNetwork
 
 
 class Refinement(Enum):
@@ -76,22 +76,21 @@ def best(candidates: Sequence[Candidate]) -> Candidate:
 
 
 def learning_options(images: Tensor) -> FinetuneOptions:
-    """Short training for a few hundred images: 150 batches of 16 at most, low rates, shifts of 1/14 of the image.
+    """Short training for a few hundred images: 150 batches of 16 at most, codes fixed, both networks at temperature 2.
 
-    On a GPU where there is one.
+    At temperature 1 the few images that the network is unsure of are most of the loss. On a GPU where there is one.
     """
     device = "cuda" if torch.cuda.is_available() else "cpu"
     batch = min(16, len(images))
-    shift = max(1, int(images.shape[-1]) // 14)
-    return FinetuneOptions(steps=150, batch=batch, latent_rate=0.004, augment=Augment(shift), device=device, every=50)
+    return FinetuneOptions(150, batch, latent_rate=0.0, scale_rate=1e-3, temperature=2.0, device=device, every=50)
 
 
 def divergence(lowered: Lowered, qgraph: QuantGraph, images: Tensor, batch: int = 16) -> float:
     """Mean KL(float || quantized) in nats per image, activations quantized too. images: float (N, C, H, W)."""
-    student, teacher, total = TrainableNetwork(lowered, qgraph), FloatNetwork(lowered), 0.0
+    student, teacher, total = coded_network(lowered, qgraph), FloatNetwork(lowered), 0.0
     with torch.no_grad():
         for part in torch.split(images, batch):
             target = F.log_softmax(teacher(part).double(), dim=1)
-            logits = F.log_softmax(student(part).double(), dim=1)
+            logits = F.log_softmax(student.logits(part).double(), dim=1)
             total += float(F.kl_div(logits, target, reduction="sum", log_target=True))
     return total / len(images)
