@@ -20,8 +20,10 @@ def random_codes(rng: np.random.Generator, shape: Shape) -> np.ndarray:
 def _requant(
     rng: np.random.Generator, spread: np.ndarray, bound: np.ndarray, lo: int, residual: bool, name: str
 ) -> Requant:
-    """Multipliers that bring accumulators of about `spread` to some tens of codes, per channel."""
+    """Multipliers that bring accumulators of about `spread` to some tens of codes, per channel; pools: positive ones."""
     ratio = np.minimum(rng.uniform(20, 90, spread.shape) / np.maximum(spread, 1.0), RATIO_LIMIT * 0.99)
+    if len(spread) > 1:
+        ratio *= rng.choice([-1.0, 1.0], spread.shape)
     mult = int(rng.integers(1000, 6000)) if residual else 0
     post = int(rng.integers(-60, 60)) * 4096 - int(rng.integers(-40, 40)) * mult
     return choose_requant(ratio, bound, post, lo, 127, mult, name)

@@ -38,7 +38,7 @@ def test_clamp() -> None:
 
 @given(
     acc=st.integers(-(1 << 29), 1 << 29),
-    mult=st.integers(0, (1 << 17) - 1),
+    mult=st.integers(1 - (1 << 17), (1 << 17) - 1),
     s_sel=st.integers(0, 3),
     pre=st.integers(0, 1),
     post=st.integers(-(1 << 20), 1 << 20),
@@ -64,15 +64,15 @@ def test_the_identity_pool_keeps_codes() -> None:
     assert (requantize(codes, requant) == codes).all()
 
 
-@given(st.floats(1e-9, RATIO_LIMIT * 0.999), st.integers(0, (1 << 30) - 1))
-def test_choice_takes_the_largest_shift_and_keeps_every_bound(ratio: float, bound: int) -> None:
+@given(st.floats(1e-9, RATIO_LIMIT * 0.999), st.sampled_from([-1, 1]), st.integers(0, (1 << 30) - 1))
+def test_choice_takes_the_largest_shift_and_keeps_every_bound(ratio: float, sign: int, bound: int) -> None:
     try:
-        requant = choose_requant(np.array([ratio]), np.array([bound]), 0, -127, 127, 0, "conv")
+        requant = choose_requant(np.array([sign * ratio]), np.array([bound]), 0, -127, 127, 0, "conv")
     except GraphError as error:
         assert "bound is" in str(error)
         assert bound * ratio > (1 << 18)
         return
-    mult, shift, pre = int(requant.mult[0]), SHIFTS[int(requant.s_sel[0])], int(requant.pre[0])
+    mult, shift, pre = sign * int(requant.mult[0]), SHIFTS[int(requant.s_sel[0])], int(requant.pre[0])
     assert pre == (bound >= 1 << 26) and mult < 1 << 17
     exact = Fraction(ratio) * 2 ** (FRACTION_BITS + shift + 4 * pre)
     assert abs(mult - exact) <= Fraction(1, 2)
@@ -84,7 +84,7 @@ def test_choice_takes_the_largest_shift_and_keeps_every_bound(ratio: float, boun
 @pytest.mark.parametrize(
     ("ratio", "bound", "text"),
     [
-        (RATIO_LIMIT, 10, r"fc: channel 1: scale ratio is 2.0, must be 0 <= ratio < 2; give the output"),
+        (RATIO_LIMIT, 10, r"fc: channel 1: scale ratio is 2.0, must be below 2; give the output"),
         (float("nan"), 10, r"fc: channel 1: scale ratio is nan"),
         (0.1, 1 << 30, r"fc: channel 1: accumulator bound is 1073741824, must be below 1073741824; use fewer bits"),
         (1.0, 1 << 25, r"fc: channel 1: t bound is .* must be below 2147483648"),

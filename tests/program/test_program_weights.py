@@ -42,10 +42,11 @@ def test_lane_words_are_header_then_planes_msb_first() -> None:
         words = np.packbits(bits.reshape(-1, 8), axis=1, bitorder="little")[:, 0]
         header = int.from_bytes(words[:8].tobytes(), "little")
         assert header & 0xFFFFFFFF == int(node.bias[lane]) & 0xFFFFFFFF
-        assert header >> 32 & 0x1FFFF == int(node.requant.mult[lane])
+        assert header >> 32 & 0x1FFFF == int(node.requant.mult[lane]) & 0x1FFFF
+        assert header >> 56 == int(node.requant.mult[lane] < 0)
         assert header >> 49 & 3 == int(node.requant.s_sel[lane])
         assert header >> 51 & 1 == int(node.requant.pre[lane])
-        assert header >> 52 == int(node.bits[lane])
+        assert header >> 52 & 15 == int(node.bits[lane])
         count = int(node.bits[lane])
         for plane in range(count):
             expected = sum((int(node.weight[lane, i, 0, 0]) >> (count - 1 - plane) & 1) << i for i in range(8))

@@ -15,7 +15,7 @@ from bitloom.reference.naive import run_naive
 
 
 def _requant(rng: np.random.Generator, channels: int, post: int = 0, res_mult: int = 0) -> Requant:
-    mult = rng.integers(0, 1 << 17, channels).astype(np.int32)
+    mult = rng.integers(1 - (1 << 17), 1 << 17, channels).astype(np.int32)
     s_sel = rng.integers(1, 4, channels).astype(np.int8)
     lo, hi = int(rng.integers(-127, 0)), int(rng.integers(1, 128))
     return Requant(mult, s_sel, rng.integers(0, 2, channels).astype(np.int8), post, lo, hi, res_mult)

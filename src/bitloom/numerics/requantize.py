@@ -11,7 +11,7 @@ from bitloom.quantize.qgraph import FRACTION_BITS, SHIFTS, Int8Array, Requant
 
 A_LIMIT = 1 << 26  #: |A| stays below
 T_LIMIT = 1 << 31  #: |t| and |u| stay below
-MULT_LIMIT = 1 << 17  #: m stays below
+MULT_LIMIT = 1 << 17  #: |m| stays below
 RES_MULT_LIMIT = 1 << 16  #: mr stays below
 #: The largest ratio s_a*s_c/s_y that a multiplier can hold (exclusive): m = 2^17 at the smallest shift.
 RATIO_LIMIT = MULT_LIMIT / 2 ** (SHIFTS[0] + FRACTION_BITS)
@@ -48,20 +48,21 @@ def choose_requant(
 ) -> Requant:
     """The integer parameters of `ratio` = s_a*s_c/s_y per channel, with every bound of the specification checked.
 
-    bound: per channel the largest possible |acc| (|bias| + 127*sum|w|). Raises GraphError naming layer and channel when
+    ratio: of either sign; bound: per channel the largest possible |acc| (|bias| + 127*sum|w|). Raises GraphError naming layer and channel when
     the ratio cannot be expressed or A, t or u could overflow.
     """
-    bad = ~(np.isfinite(ratio) & (ratio >= 0) & (ratio < RATIO_LIMIT))
-    _refuse(bad, name, "scale ratio", ratio, f"0 <= ratio < {RATIO_LIMIT:g}; give the output a larger activation scale")
+    bad = ~(np.isfinite(ratio) & (np.abs(ratio) < RATIO_LIMIT))
+    _refuse(bad, name, "scale ratio", ratio, f"below {RATIO_LIMIT:g}; give the output a larger activation scale")
     pre = (bound >= A_LIMIT).astype(np.int64)
     a_bound = (bound >> (4 * pre)) + pre
     _refuse(a_bound >= A_LIMIT, name, "accumulator bound", bound, f"below {16 * A_LIMIT}; use fewer bits or inputs")
-    mult, s_sel = _largest_shift(ratio * 2.0 ** (FRACTION_BITS + 4 * pre))
+    mult, s_sel = _largest_shift(np.abs(ratio) * 2.0 ** (FRACTION_BITS + 4 * pre))
     shift = np.asarray(SHIFTS, dtype=np.int64)[s_sel]
     t_bound = rshift(a_bound * mult, shift) + 1
     _refuse(t_bound >= T_LIMIT, name, "t bound", t_bound, f"below {T_LIMIT}; give the output a larger activation scale")
     u_bound = t_bound + 127 * res_mult + abs(post) + (1 << FRACTION_BITS)
     _refuse(u_bound >= T_LIMIT, name, "u bound", u_bound, f"below {T_LIMIT}; give the output a larger activation scale")
+    mult = np.where(ratio < 0, -mult, mult)
     return Requant(mult.astype(np.int32), s_sel.astype(np.int8), pre.astype(np.int8), post, lo, hi, res_mult)
 
 

@@ -76,7 +76,8 @@ class LaneReader:
                 weight[lane] = self._lane_weights(lane, int(bits[lane]), steps, two_pass)
         bias = unsigned(0, 32)
         bias = np.where(bias >> 31 & 1, bias - (1 << 32), bias)
-        return VectorWeights(weight, bias, unsigned(32, 17), unsigned(49, 2), unsigned(51, 1), bits)
+        mult = unsigned(32, 17) - (unsigned(56, 1) << 17)
+        return VectorWeights(weight, bias, mult, unsigned(49, 2), unsigned(51, 1), bits)
 
     def _lane_weights(self, lane: int, bits: int, steps: int, two_pass: bool) -> Int8Array:
         if bits == 1 or bits > 8:

@@ -53,7 +53,7 @@ def step_weights(step: EngineStep, first: int, end: int, channels: int) -> Int8A
 
 def lane_header(bias: int, mult: int, s_sel: int, pre: int, bits: int) -> int:
     """The 64 header bits of a lane."""
-    return (bias & 0xFFFFFFFF) | mult << 32 | s_sel << 49 | pre << 51 | bits << 52
+    return (bias & 0xFFFFFFFF) | (mult & 0x1FFFF) << 32 | s_sel << 49 | pre << 51 | bits << 52 | int(mult < 0) << 56
 
 
 @dataclass

@@ -28,7 +28,7 @@ def make_conv(
     scale: Float64Array,
     bias: Float64Array,
 ) -> QConv:
-    """codes (Cout, K), bits, scale and real bias (Cout,): the integer layer. GraphError when a bound cannot be met."""
+    """codes (Cout, K), bits, scale (either sign) and real bias (Cout,): the integer layer. GraphError when a bound cannot be met."""
     source, target = tensors[step.input], tensors[step.output]
     codes, scale, bias = _normal_rows(codes, scale, bias, source, target)
     weight = codes.reshape(step.weight.shape)
@@ -42,7 +42,7 @@ def make_conv(
 
     _, first = choose(scale)
     exact = effective_ratio(first) * target.scale / source.scale  # the scale that the multiplier stands for
-    scale = np.where(exact > 0, exact, scale)
+    scale = np.where(exact != 0, exact, scale)
     integer, requant = choose(scale)
     if np.abs(integer).max(initial=0) >= 1 << 31:
         channel = int(np.abs(integer).argmax())
@@ -58,11 +58,13 @@ def _normal_rows(
     """Rows without weights get a scale fine enough for their constant; rows far below their bias a coarser one."""
     dead = ~codes.any(axis=1)
     floor = np.abs(bias) / (source.scale * BIAS_LIMIT)
-    small = ~dead & (scale < floor)
+    small = ~dead & (np.abs(scale) < floor)
     if small.any():
         codes = codes.copy()
-        codes[small] = round_half_up(codes[small] * (scale[small] / floor[small])[:, None]).astype(np.int8)
-    scale = np.where(dead, target.scale / (source.scale * 2**FRACTION_BITS), np.where(small, floor, scale))
+        codes[small] = round_half_up(codes[small] * (np.abs(scale[small]) / floor[small])[:, None]).astype(np.int8)
+    scale = np.where(
+        dead, target.scale / (source.scale * 2**FRACTION_BITS), np.where(small, np.copysign(floor, scale), scale)
+    )
     limit = CONSTANT_LIMIT * target.scale
     return codes, scale, np.where(dead, np.clip(bias, -limit, limit), bias)
 

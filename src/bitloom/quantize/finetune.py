@@ -199,7 +199,7 @@ def _real_graph(graph: Graph, student: TrainableNetwork) -> Graph:
     for node in graph.nodes:
         if isinstance(node.op, Conv | Linear):
             layer = student.layer(node.name)
-            real = (layer.latent * layer.log_scale.exp()).detach().numpy().reshape(node.op.weight.shape)
+            real = (layer.latent * layer.scale()).detach().numpy().reshape(node.op.weight.shape)
             pruned = layer.bits.numpy() == 0
             weight = np.where(pruned.reshape(-1, *[1] * (real.ndim - 1)), node.op.weight, real)
             node = replace(node, op=replace(node.op, weight=weight, bias=layer.bias.detach().numpy().copy()))

@@ -29,7 +29,7 @@ class QTensor:
 class Requant:
     """Per-channel requantization: arrays of length Cout (length 1 for pools)."""
 
-    mult: Int32Array  #: m, 0..131071
+    mult: Int32Array  #: m, |m| <= 131071
     s_sel: Int8Array  #: index into SHIFTS
     pre: Int8Array  #: 0 or 1
     post: int  #: 12 fractional bits: z_y*4096 - z_r*res_mult
@@ -43,7 +43,7 @@ class QConv:
     """Convolution or fully connected layer (kernel = the whole map, no padding), with optional residual input.
 
     weight: int8 codes (Cout, Cin, KH, KW); bits: (Cout,) in {0, 2..8}; bias: int32 (Cout,), input zero point absorbed;
-    weight_scale: float64 (Cout,), for reports and export only.
+    weight_scale: float64 (Cout,), below 0 for a row whose codes are turned; for reports and export only.
     """
 
     name: str

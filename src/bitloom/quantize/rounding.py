@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from bitloom.errors import WeightsError
-from bitloom.quantize.code_range import highest, lowest
+from bitloom.quantize.code_range import FULL_RANGE, highest, lowest
 from bitloom.quantize.descent import descend
 from bitloom.quantize.gptq import Feedback, feedback, gptq_codes
 from bitloom.quantize.qgraph import Int8Array
@@ -60,7 +60,8 @@ class RoundingOptions:
 
 @dataclass(frozen=True, eq=False)
 class RoundedLayer:
-    """codes[b] int8 (Cout, K) within `code_range`; scale[b] float64 (Cout,); error float64 (Cout, len(widths))."""
+    """codes[b] int8 (Cout, K) within `code_range`; scale[b] float64 (Cout,), below 0 where a
+    row is turned; error float64 (Cout, len(widths))."""
 
     widths: tuple[int, ...]
     codes: dict[int, Int8Array]
@@ -109,6 +110,8 @@ def round_layer(
     live = tuple(b for b in widths if b)
     tops = torch.tensor([float(highest(b)) for b in live]).repeat_interleave(rows)
     sequential = method is Rounding.GPTQ and cov.dim() == 2
+    turned = _turned(full, importance) if sequential else torch.ones(rows)
+    full = full * turned[:, None]
     scale = (
         torch.cat([_scales(full, importance, b, opts.candidates, sequential) for b in live]) if live else torch.empty(0)
     )
@@ -126,8 +129,9 @@ def round_layer(
             error[:, i] = _quadratic(full, cov)
             continue
         part = slice(live.index(b) * rows, (live.index(b) + 1) * rows)
-        result_codes[b] = np.asarray(codes[part].to(torch.int8).numpy())
-        result_scale[b] = scale[part].double().numpy()
+        sign = turned if b <= FULL_RANGE else torch.ones(rows)  # symmetric codes are turned back
+        result_codes[b] = np.asarray((codes[part] * (turned * sign)[:, None]).to(torch.int8).numpy())
+        result_scale[b] = (scale[part] * sign).double().numpy()
         error[:, i] = _quadratic(full - codes[part] * scale[part, None], cov)
     return RoundedLayer(tuple(widths), result_codes, result_scale, error)
 
@@ -149,12 +153,15 @@ def round_rows(
     """GPTQ with search and descent of rows that have one width each: codes (rows, K) and scale (rows,).
 
     weight (rows, K), cov (K, K), bits (rows,) integers in 0, 2..8. Scales keep the rows' gain, as in `round_layer`.
-    Pruned rows get codes 0 and scale 1.
+    Pruned rows get codes 0 and scale 1; scales are
+    below 0 where a row is turned.
     """
     opts = options or RoundingOptions()
     codes, scale = torch.zeros_like(weight), torch.ones(weight.shape[0])
     importance = cov.diagonal().clamp(min=0)
     importance = importance + 1e-6 * importance.mean() + 1e-30
+    turned = _turned(weight, importance)
+    weight = weight * turned[:, None]
     for b in sorted(set(bits.tolist())):
         if b:
             scale[bits == b] = _scales(weight[bits == b], importance, b, opts.candidates, True)
@@ -163,7 +170,19 @@ def round_rows(
         tops = torch.tensor([float(highest(b)) for b in bits[live].tolist()])
         part, s = _sequential(weight[live], cov, scale[live], tops, opts)
         codes[live], scale[live] = part, _refit(weight[live], part, cov, s)
-    return codes, scale
+    back = bits > FULL_RANGE  # symmetric codes are turned back
+    codes = torch.where(back[:, None], codes * turned[:, None], codes)
+    return codes, torch.where(live & ~back, scale * turned, scale)
+
+
+def _turned(weight: Tensor, importance: Tensor) -> Tensor:
+    """-1 for rows (of (rows, K)) whose heavier tail is above zero, else 1: turned, it meets the one code more below zero.
+
+    Without it all rows clip the same side of their weights sooner. Each has a smaller error then, but the errors of
+    all rows go with the inputs' common part, and the next layer adds them up: a ResNet-18 at 2 bits gets three times
+    the divergence instead of half.
+    """
+    return torch.where((weight**3) @ importance > 0, -1.0, 1.0)
 
 
 def _quadratic(d: Tensor, cov: Tensor) -> npt.NDArray[np.float64]:

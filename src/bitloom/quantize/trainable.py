@@ -30,13 +30,15 @@ SLACK = 0.45  #: codes; how far a weight may begin from the code that it was rou
 class QuantizedWeights(nn.Module):
     """Codes, scales and biases of one layer as parameters.
 
-    latent (Cout, Cin, KH, KW): weights in units of the scale; log_scale (Cout, 1, 1, 1); bias (Cout,).
+    latent (Cout, Cin, KH, KW): weights in units of the scale; log_scale (Cout, 1, 1, 1): of its size, its sign stays;
+    bias (Cout,).
     """
 
     def __init__(self, step: ConvStep, node: QConv, source: QTensor) -> None:
         super().__init__()
         _, bias = dequantized(node, source)
         scale = torch.from_numpy(node.weight_scale).reshape(-1, 1, 1, 1)
+        sign = torch.where(scale < 0, -1.0, 1.0).float()
         codes = torch.from_numpy(node.weight.astype(np.float64))
         real = torch.from_numpy(step.weight.astype(np.float64))
         latent = codes + (real / scale - codes).clamp(-SLACK, SLACK)
@@ -44,21 +46,27 @@ class QuantizedWeights(nn.Module):
         self.latent = nn.Parameter(
             torch.where(top > 0, latent, 0.0).float().contiguous(memory_format=torch.channels_last)
         )
-        self.log_scale = nn.Parameter(scale.log().float())
+        self.log_scale = nn.Parameter(scale.abs().log().float())
         self.bias = nn.Parameter(bias.float())
         self.register_buffer("top", top)
+        self.register_buffer("sign", sign)
         self.bits = torch.from_numpy(node.bits.astype(np.int64))
 
     def forward(self) -> Tensor:
         """Real weights (Cout, Cin, KH, KW)."""
-        return quantize_weight(self.latent, self.log_scale.exp(), self.get_buffer("top"))
+        return quantize_weight(self.latent, self.scale(), self.get_buffer("top"))
 
     @torch.no_grad()
     def assign(self, codes: Tensor, scale: Tensor, bias: Tensor) -> None:
-        """New codes (Cout, K), scale > 0 and bias (Cout,)."""
+        """New codes (Cout, K), scale of either sign and bias (Cout,)."""
         self.latent.copy_(codes.reshape(self.latent.shape))
-        self.log_scale.copy_(scale.log().reshape(self.log_scale.shape))
+        self.log_scale.copy_(scale.abs().log().reshape(self.log_scale.shape))
+        self.get_buffer("sign").copy_(torch.where(scale < 0, -1.0, 1.0).reshape(self.log_scale.shape))
         self.bias.copy_(bias)
+
+    def scale(self) -> Tensor:
+        """(Cout, 1, 1, 1), of either sign."""
+        return self.get_buffer("sign") * self.log_scale.exp()
 
     def codes(self) -> Tensor:
         """Codes (Cout, Cin, KH, KW), whole numbers."""
@@ -165,6 +173,7 @@ class TrainableNetwork(nn.Module):
             if not bool(torch.isfinite(value).all()):
                 raise DataError(f"{step.name}: {what} is NaN or infinite after training; lower the learning rate")
         codes = layer.codes().cpu().numpy().astype(np.int8).reshape(len(old.bits), -1)
-        scale = layer.log_scale.detach().cpu().double().exp().flatten().numpy()
+        size, sign = layer.log_scale.detach().cpu().double().exp(), layer.get_buffer("sign").cpu().double()
+        scale = (sign * size).flatten().numpy()
         bias = layer.bias.detach().cpu().double().numpy()
         return make_conv(step, self.start.tensors, codes, old.bits, scale, bias)

@@ -62,10 +62,11 @@ class Stimulus:
     def header(self, at: int, ptag: int) -> dict[str, np.ndarray]:
         """Writes one header from cycle `at` on, a word a cycle; returns its fields."""
         fields = {
-            "bias": self.rng.integers(-(1 << 31), 1 << 31, self.m), "m": self.rng.integers(0, 1 << 17, self.m),
+            "bias": self.rng.integers(-(1 << 31), 1 << 31, self.m), "m": self.rng.integers(1 - (1 << 17), 1 << 17, self.m),
             "s": self.rng.integers(0, 4, self.m), "pre": self.rng.integers(0, 2, self.m),
         }  # fmt: skip
-        word = (fields["bias"] & 0xFFFFFFFF) | fields["m"] << 32 | fields["s"] << 49 | fields["pre"] << 51 | 8 << 52
+        word = (fields["bias"] & 0xFFFFFFFF) | (fields["m"] & 0x1FFFF) << 32 | fields["s"] << 49 | fields["pre"] << 51
+        word |= 8 << 52 | (fields["m"] < 0).astype(np.int64) << 56
         for index in range(max(1, 64 // self.c)):
             self.bits["hdr_valid"][at + index] = 1
             self.ints["hdr_index"][at + index] = index
@@ -95,7 +96,7 @@ class Stimulus:
             "hdr_ptag_i": 2, "hdr_i": m * c, "drain_buf_i": 1, "drain_group_i": group, "param_ptag_i": 2,
         }  # fmt: skip
         outputs = {
-            "drain_acc_o": 32 * p * m, "param_m_o": 17 * m, "param_s_o": 2 * m, "param_pre_o": m, "done_valid_o": 1,
+            "drain_acc_o": 32 * p * m, "param_m_o": 18 * m, "param_s_o": 2 * m, "param_pre_o": m, "done_valid_o": 1,
             "done_last_o": 1,
         }  # fmt: skip
         drive = {
@@ -170,7 +171,7 @@ def test_tiles_end_to_end(shape: tuple[int, int, int, int], defines: tuple[str, 
         if (b, g) in written:
             np.testing.assert_array_equal(row["drain_acc_o"].view(np.int32).reshape(pixels, lanes), acc32[b, g])
         expected = params[i % 4]
-        for name, width in (("m", 17), ("s", 2), ("pre", 1)):
+        for name, width in (("m", 18), ("s", 2), ("pre", 1)):
             bits = bytes_to_bits(row[f"param_{name}_o"], width * lanes).reshape(lanes, width).astype(np.int64)
             np.testing.assert_array_equal((bits << np.arange(width)).sum(axis=1), expected[name])
     pulses = np.nonzero(out["done_valid_o"][:, 0])[0]

@@ -14,7 +14,7 @@ SHIFTS = np.array([4, 10, 16, 22])
 PACKAGE = (RTL / "bl_latency_pkg.sv").read_text()
 LATENCY, RES_DELAY = (int(re.search(rf"{name}\s*=\s*(\d+)", PACKAGE)[1]) for name in ("RequantLatency", "ResDelay"))
 INPUTS = {
-    "acc_i": 32, "m_i": 17, "s_i": 2, "pre_i": 1, "res_i": 8, "res_mult_i": 16, "post_i": 32, "lo_i": 8, "hi_i": 8,
+    "acc_i": 32, "m_i": 18, "s_i": 2, "pre_i": 1, "res_i": 8, "res_mult_i": 16, "post_i": 32, "lo_i": 8, "hi_i": 8,
 }  # fmt: skip
 
 
@@ -29,6 +29,7 @@ def check(rng: np.random.Generator, s_sel: np.ndarray, layer: tuple[int, int, in
     if corners:
         a = rng.choice([0, 1, -1, (1 << 26) - 1, 1 - (1 << 26)], cycles)
         mult = rng.choice([0, 1, (1 << 16), (1 << 17) - 1], cycles)
+    mult = mult * rng.choice([-1, 1], cycles)
     acc = np.where(pre == 1, a * 16 + rng.integers(0, 16, cycles), a)
     res = rng.integers(-127, 128, cycles)
     t = rshift((acc >> (4 * pre)) * mult, SHIFTS[s_sel])
@@ -43,7 +44,7 @@ def check(rng: np.random.Generator, s_sel: np.ndarray, layer: tuple[int, int, in
         "hi_i": as_bytes(np.full(cycles, hi), 8),
     }
     out = bench.run(
-        cycles, acc_i=as_bytes(acc, 32), m_i=as_bytes(mult, 17), s_i=as_bytes(s_sel, 2), pre_i=as_bytes(pre, 1),
+        cycles, acc_i=as_bytes(acc, 32), m_i=as_bytes(mult, 18), s_i=as_bytes(s_sel, 2), pre_i=as_bytes(pre, 1),
         res_i=as_bytes(np.roll(res, RES_DELAY), 8), **const,
     )  # fmt: skip
     got = as_ints(out["code_o"], 8)[LATENCY:]
@@ -73,7 +74,7 @@ def test_ties_go_up_and_identity_keeps_codes() -> None:
     pad = np.zeros(LATENCY, np.int64)
     zero = np.zeros(cycles, np.int64)
     out = VectorBench("bl_requant", INPUTS, {"code_o": 8}).run(
-        cycles, acc_i=as_bytes(np.concatenate([acc, pad]), 32), m_i=as_bytes(np.concatenate([mult, pad]), 17),
+        cycles, acc_i=as_bytes(np.concatenate([acc, pad]), 32), m_i=as_bytes(np.concatenate([mult, pad]), 18),
         s_i=as_bytes(zero, 2), pre_i=as_bytes(zero, 1), res_i=as_bytes(zero, 8), res_mult_i=as_bytes(zero, 16),
         post_i=as_bytes(zero, 32), lo_i=as_bytes(zero - 127, 8), hi_i=as_bytes(zero + 127, 8),
     )  # fmt: skip

@@ -33,7 +33,7 @@ module bl_compute #(
   input  logic [GroupW-1:0]          drain_group_i,
   output logic [P-1:0][M-1:0][31:0]  drain_acc_o,
   input  logic [1:0]                 param_ptag_i,
-  output logic [M-1:0][16:0]         param_m_o,
+  output logic [M-1:0][17:0]         param_m_o,
   output logic [M-1:0][1:0]          param_s_o,
   output logic [M-1:0]               param_pre_o,
   output logic                       done_valid_o,

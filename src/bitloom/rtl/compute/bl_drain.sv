@@ -47,7 +47,7 @@ module bl_drain
   output logic [GroupW-1:0]           acc_group_o,
   input  logic [P-1:0][M-1:0][31:0]   acc_i,
   output logic [1:0]                  param_ptag_o,
-  input  logic [M-1:0][16:0]          param_m_i,
+  input  logic [M-1:0][17:0]          param_m_i,
   input  logic [M-1:0][1:0]           param_s_i,
   input  logic [M-1:0]                param_pre_i,
   // pool results
@@ -282,7 +282,7 @@ module bl_drain
   logic [P-1:0][RowW-1:0]      rd_row3_q, wr_row3_q;
   logic [SliceW-1:0]           slice3_q;
   logic [P-1:0][DC-1:0][31:0]  acc3_q;
-  logic [DC-1:0][16:0]         m3_q;
+  logic [DC-1:0][17:0]         m3_q;
   logic [DC-1:0][1:0]          s3_q;
   logic [DC-1:0]               pre3_q;
 
@@ -298,7 +298,7 @@ module bl_drain
       wr_row3_q[b] <= bank_row2_q[b] + out_base2_q;
     end
     for (int j = 0; j < int'(DC); j++) begin
-      m3_q[j]   <= cmd_i.pool_mult;
+      m3_q[j]   <= {1'b0, cmd_i.pool_mult};
       s3_q[j]   <= cmd_i.pool_s_sel;
       pre3_q[j] <= cmd_i.pool_pre;
       if (!pool2_q) begin

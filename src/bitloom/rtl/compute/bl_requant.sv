@@ -6,7 +6,7 @@
 module bl_requant (
   input  logic               clk_i,
   input  logic signed [31:0] acc_i,
-  input  logic [16:0]        m_i,
+  input  logic signed [17:0] m_i,
   input  logic [1:0]         s_i,
   input  logic               pre_i,
   input  logic signed [7:0]  res_i,
@@ -31,7 +31,7 @@ module bl_requant (
   end
   always_ff @(posedge clk_i) s_q <= {s_q[1:0], s_i};
 
-  bl_dsp_mac u_scale (.clk_i, .a_i(a), .b_i({1'b0, m_i}), .c_i(half), .p_o(product));
+  bl_dsp_mac u_scale (.clk_i, .a_i(a), .b_i(m_i), .c_i(half), .p_o(product));
 
   // Cycle 4: shift. Cycles 3..6: residual, constant and the last rounding.
   logic signed [31:0] t_q, t_post;

@@ -306,7 +306,7 @@ module bl_top
   logic [GroupW-1:0]          acc_group;
   logic [P-1:0][M-1:0][31:0]  acc;
   logic [1:0]                 param_ptag;
-  logic [M-1:0][16:0]         param_m;
+  logic [M-1:0][17:0]         param_m;
   logic [M-1:0][1:0]          param_s;
   logic [M-1:0]               param_pre;
 
