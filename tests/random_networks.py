@@ -20,7 +20,7 @@ def random_codes(rng: np.random.Generator, shape: Shape) -> np.ndarray:
 def _requant(
     rng: np.random.Generator, spread: np.ndarray, bound: np.ndarray, lo: int, residual: bool, name: str
 ) -> Requant:
-    """Multipliers that bring accumulators of about `spread` to some tens of codes, per channel; pools: positive ones."""
+    """Multipliers that bring accumulators of about `spread` to some tens of codes; of a pool positive."""
     ratio = np.minimum(rng.uniform(20, 90, spread.shape) / np.maximum(spread, 1.0), RATIO_LIMIT * 0.99)
     if len(spread) > 1:
         ratio *= rng.choice([-1.0, 1.0], spread.shape)

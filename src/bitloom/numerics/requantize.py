@@ -48,8 +48,8 @@ def choose_requant(
 ) -> Requant:
     """The integer parameters of `ratio` = s_a*s_c/s_y per channel, with every bound of the specification checked.
 
-    ratio: of either sign; bound: per channel the largest possible |acc| (|bias| + 127*sum|w|). Raises GraphError naming layer and channel when
-    the ratio cannot be expressed or A, t or u could overflow.
+    ratio: of either sign; bound: per channel the largest possible |acc| (|bias| + 127*sum|w|). Raises GraphError naming
+    layer and channel when the ratio cannot be expressed or A, t or u could overflow.
     """
     bad = ~(np.isfinite(ratio) & (np.abs(ratio) < RATIO_LIMIT))
     _refuse(bad, name, "scale ratio", ratio, f"below {RATIO_LIMIT:g}; give the output a larger activation scale")

@@ -28,7 +28,10 @@ def make_conv(
     scale: Float64Array,
     bias: Float64Array,
 ) -> QConv:
-    """codes (Cout, K), bits, scale (either sign) and real bias (Cout,): the integer layer. GraphError when a bound cannot be met."""
+    """codes (Cout, K), bits, scale (of either sign) and real bias (Cout,): the integer layer.
+
+    GraphError when a bound cannot be met.
+    """
     source, target = tensors[step.input], tensors[step.output]
     codes, scale, bias = _normal_rows(codes, scale, bias, source, target)
     weight = codes.reshape(step.weight.shape)
@@ -62,9 +65,8 @@ def _normal_rows(
     if small.any():
         codes = codes.copy()
         codes[small] = round_half_up(codes[small] * (np.abs(scale[small]) / floor[small])[:, None]).astype(np.int8)
-    scale = np.where(
-        dead, target.scale / (source.scale * 2**FRACTION_BITS), np.where(small, np.copysign(floor, scale), scale)
-    )
+    scale = np.where(small, np.copysign(floor, scale), scale)
+    scale = np.where(dead, target.scale / (source.scale * 2**FRACTION_BITS), scale)
     limit = CONSTANT_LIMIT * target.scale
     return codes, scale, np.where(dead, np.clip(bias, -limit, limit), bias)
 

@@ -176,7 +176,9 @@ def round_rows(
 
 
 def _turned(weight: Tensor, importance: Tensor) -> Tensor:
-    """-1 for rows (of (rows, K)) whose heavier tail is above zero, else 1: turned, it meets the one code more below zero.
+    """-1 for rows (of (rows, K)) whose heavier tail is above zero, else 1.
+
+    Turned, the tail meets the one code more below zero.
 
     Without it all rows clip the same side of their weights sooner. Each has a smaller error then, but the errors of
     all rows go with the inputs' common part, and the next layer adds them up: a ResNet-18 at 2 bits gets three times
