@@ -1,8 +1,9 @@
-"""GPTQ, compensated and learned rounding of HBP's networks: `make bench-rounding` (about half an hour for ResNet-18).
+"""GPTQ, compensated and learned rounding of chosen bits: `make bench-rounding`.
 
 The networks, their calibration images and the bits are those of `make bench-accuracy`, whose steps are used again.
-Held-out pictures choose the stage; `val` only measures. Writes rows of benchmarks/results/accuracy.json (method
-`hbp+compensated` and `hbp+learned`), with the divergence on the held-out pictures and whether they chose the stage.
+Held-out pictures choose the stage; `val` only measures. Writes rows of benchmarks/results/accuracy.json (methods
+`hbp+compensated`, `hbp+learned` and the same of the other allocations), with the divergence on the held-out pictures,
+whether they chose the stage, and the pairing with HBP at the same stage.
 """
 
 from __future__ import annotations
@@ -16,11 +17,10 @@ import journey
 import torch
 import torch.nn.functional as F
 from accuracy_networks import NETWORKS, measured, prepare, rounding_images
-from accuracy_rows import Row, float_logits, judged
+from accuracy_rows import Measured, Row, allocation_of, float_logits, judged
 from bench_accuracy import entry, record
 
-from bitloom.allocate.allocation import WIDTHS
-from bitloom.allocate.hbp import allocate
+from bitloom.allocate.probe import divergence_judge
 from bitloom.quantize.coded import coded_network
 from bitloom.quantize.quantize import quantize
 from bitloom.quantize.refine import Refinement, best, refine
@@ -32,6 +32,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--networks", nargs="+", default=["resnet18"], choices=list(NETWORKS))
     parser.add_argument("--budgets", type=float, nargs="+", default=[4.0, 3.0, 2.5, 2.0], help="mean bits per weight")
+    parser.add_argument("--allocations", nargs="+", default=["hbp"], help="of bench_accuracy; hbp first pairs the rest")
     parser.add_argument("--until", type=Refinement, default=Refinement.LEARNED, help="gptq, compensated or learned")
     parser.add_argument("--out", type=Path, default=ROOT / "out" / "accuracy")
     parser.add_argument("--result", type=Path, default=ROOT / "benchmarks" / "results" / "accuracy.json")
@@ -41,25 +42,35 @@ def main() -> None:
         prepared = prepare(network, journey.DATA, args.out)
         images = rounding_images(network, journey.DATA)
         lowered, keep = prepared.calibration.lowered, prepared.journal.step
+        judge = divergence_judge(prepared.graph, prepared.calibration, prepared.tables["gptq"], prepared.choice)
+        data = NETWORKS[network].measures[0]
+        found = measured(network, data, journey.DATA)
+        assert found.labels is not None
+        target = F.log_softmax(
+            keep("float", f"{prepared.key} {data}", partial(float_logits, prepared, found.images)), 1
+        )
         for budget in args.budgets:
-            allocation = allocate(prepared.costs, WIDTHS, int(prepared.total * budget)).allocation
-            start = quantize(prepared.graph, allocation, prepared.calibration, rounded=prepared.tables["gptq"])
-            fit = partial(refine, prepared.graph, lowered, start, images, prepared.choice, args.until)
-            stages = keep("refine", f"{prepared.key} {budget} {args.until}", fit)
-            for data in NETWORKS[network].measures[:1]:
-                found = measured(network, data, journey.DATA)
-                assert found.labels is not None
-                target = F.log_softmax(float_logits(prepared, found.images), dim=1)
+            hbp: dict[Refinement, Measured] = {}
+            for name in args.allocations:
+                bits = allocation_of(Row(network, data, name, "gptq", budget), prepared, judge)
+                if bits is None:
+                    continue
+                start = quantize(prepared.graph, bits, prepared.calibration, rounded=prepared.tables["gptq"])
+                fit = partial(refine, prepared.graph, lowered, start, images, prepared.choice, args.until)
+                stages = keep("refine", f"{prepared.key} {budget} {name} {args.until}", fit)
                 for stage in stages:
                     student = coded_network(lowered, stage.qgraph)
                     logits = torch.cat([student.logits(x) for x in torch.split(found.images, 16)])
                     judgement = judged(F.log_softmax(logits, dim=1), target, found.labels)
-                    row = Row(network, data, "hbp", stage.stage.value, budget)
-                    line = entry(row, allocation, prepared, judgement, None)
+                    if name == "hbp":
+                        hbp[stage.stage] = judgement
+                    row = Row(network, data, name, stage.stage.value, budget)
+                    line = entry(row, bits, prepared, judgement, hbp.get(stage.stage))
                     line |= {"held_out_kl": stage.divergence, "chosen": stage is best(stages)}
                     if stage.stage is not Refinement.GPTQ:  # bench_accuracy measures that one
                         record(args.result, line)
-                    print({k: line[k] for k in ("network", "method", "budget", "top1", "kl", "held_out_kl", "chosen")})
+                    shown = ("network", "method", "budget", "top1", "kl", "held_out_kl", "chosen")
+                    print({k: line[k] for k in shown}, flush=True)
 
 
 if __name__ == "__main__":
