@@ -7,8 +7,9 @@ between settings (a baseline's smallest width). Validation and test images are o
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 import journey
@@ -30,7 +31,7 @@ from bitloom.graph.execute import execute
 from bitloom.graph.ir import Graph
 from bitloom.journal import Journal
 from bitloom.quantize.observe import Calibration, calibrate
-from bitloom.quantize.rounding import RoundedLayer, round_layer
+from bitloom.quantize.rounding import RoundedLayer, RoundingOptions, round_layer
 from bitloom.quantize.statistics import StatisticsOptions, round_network
 
 
@@ -73,8 +74,9 @@ NETWORKS: dict[str, Source] = {
 class Prepared:
     """What the allocations of one network share.
 
-    tables: rounded rows by rounding; costs: shared by HBP and the baselines with our sensitivities; measuring, choice,
-    spare: calibration images that the rounding has not seen, those of the costs, those that choose, and what is left;
+    tables: rounded rows by rounding; costs: shared by HBP and the baselines with our sensitivities; samples, seen: of
+    the rounding; measuring, choice, spare: calibration images that the rounding has not seen, those of the costs, those
+    that choose, and what is left;
     journal and key: where the baselines' measurements are kept.
     """
 
@@ -82,11 +84,21 @@ class Prepared:
     calibration: Calibration
     tables: Mapping[str, Mapping[str, RoundedLayer]]
     costs: Mapping[str, LayerCosts]
+    samples: StatisticsOptions
     measuring: Tensor
     choice: Tensor
     spare: Tensor
+    seen: Callable[[], Tensor]
     journal: Journal
     key: str
+
+    def table(self, rounding: str) -> Mapping[str, RoundedLayer]:
+        """Rounded rows: gptq, nearest, or plain: GPTQ as published, symmetric codes without search or descent."""
+        if rounding != "plain":
+            return self.tables[rounding]
+        options = RoundingOptions(search=False, sweeps=0, turned=False)
+        work = lambda: round_network(self.calibration, rounding=options, statistics=self.samples, images=self.seen())  # noqa: E731
+        return self.journal.step("plain", self.key, work)
 
     def naive(self) -> dict[str, LayerCosts]:
         """Fisher information of every channel and width at temperature 1, on images that the rounding has seen."""
@@ -148,7 +160,13 @@ def prepare(network: str, data: Path, out: Path, views: int | None = None) -> Pr
     }
     measuring = torch.cat([second, first]) if source.everywhere else second  # output errors are of the first 64
     costs: dict[str, LayerCosts] = journal.step("costs", key, lambda: layer_costs(calibration, gptq, measuring))
-    return Prepared(graph, calibration, {"gptq": gptq, "nearest": nearest}, costs, second, third, spare, journal, key)
+    tables, all_views = {"gptq": gptq, "nearest": nearest}, partial(_seen, network, source, data)
+    return Prepared(graph, calibration, tables, costs, samples, second, third, spare, all_views, journal, key)
+
+
+def _seen(network: str, source: Source, data: Path) -> Tensor:
+    """All views that rounding sees, view by view."""
+    return _calibration_images(network, source, data)[:, : source.rounding].flatten(0, 1)
 
 
 def rounding_images(network: str, data: Path) -> Tensor:

@@ -33,15 +33,17 @@ WAVES: tuple[tuple[tuple[str, str], ...], ...] = (
     (("uniform", "gptq"), ("hawq_v2", "gptq")),
     (("naive_channel", "gptq"), ("hawq_v2", "nearest"), ("naive_channel", "nearest"), ("uniform", "nearest")),
     (("ompq", "gptq"), ("greedy", "gptq"), ("random0", "gptq"), ("hawq_v3", "gptq"), ("ompq", "nearest")),
+    (("uniform", "plain"), ("naive_channel", "plain")),
     (("random1", "gptq"), ("random2", "gptq")),
 )
 
 
 @dataclass(frozen=True)
 class Row:
-    """One measurement to make. rounding: gptq (with bias correction) or nearest (without): the authors' own form.
+    """One measurement to make.
 
-    allocation: of WAVES; the number behind `random` is its seed.
+    rounding: gptq (ours, with bias correction); without it nearest, plain (GPTQ as published). allocation: of WAVES;
+    the number behind `random` is its seed.
     """
 
     network: str
@@ -53,7 +55,7 @@ class Row:
     @property
     def comparison(self) -> str:
         """`allocation`: only the allocation differs from HBP's row; `method`: the rounding too."""
-        return "allocation" if self.rounding == "gptq" else "method"
+        return "method" if self.rounding in ("nearest", "plain") else "allocation"
 
 
 @dataclass(frozen=True, eq=False)
@@ -121,7 +123,7 @@ def measure(
     prepared: Prepared, bits: BitAllocation | None, rounding: str, images: Tensor, labels: np.ndarray, target: Tensor
 ) -> Measured:
     """Weights of `bits` (None: float) and 8-bit activations, float32 on their levels; biases corrected with gptq."""
-    probe = Probe(prepared.calibration, prepared.tables[rounding])
+    probe = Probe(prepared.calibration, prepared.table(rounding))
     if bits is not None:
         probe.place(bits.bits)
         if rounding == "gptq":
@@ -132,7 +134,7 @@ def measure(
 def integer_agreement(prepared: Prepared, bits: BitAllocation, rounding: str, images: Tensor) -> float:
     """Per cent of the images that the integer network and its fake-quantized model put into the same class."""
     options = QuantizeOptions(bias_correction=rounding == "gptq")
-    qgraph = quantize(prepared.graph, bits, prepared.calibration, options, prepared.tables[rounding])
+    qgraph = quantize(prepared.graph, bits, prepared.calibration, options, prepared.table(rounding))
     found = evaluate(prepared.graph, qgraph, Evaluation(images, None))
     return float(found["fake_integer_agreement"])
 
@@ -160,7 +162,7 @@ def cached(folder: Path, key: str, work: Callable[[], Measured]) -> Measured:
 def identity(row: Row, prepared: Prepared, bits: BitAllocation | None) -> str:
     """Equal for rows that measure the same weights on the same images, whatever their allocation is called."""
     digest = hashlib.sha256(repr(sorted(prepared.calibration.activations.items())).encode())
-    probe = Probe(prepared.calibration, prepared.tables[row.rounding])
+    probe = Probe(prepared.calibration, prepared.table(row.rounding))
     for name, widths in ({} if bits is None else bits.bits).items():
         digest.update(name.encode() + probe.rows(name, widths).tobytes())
     return f"{row.network} {row.data} {row.rounding} {digest.hexdigest()}"

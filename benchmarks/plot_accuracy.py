@@ -203,7 +203,7 @@ def table(rows: list[dict[str, Any]], network: str, data: str, comparison: str) 
     """Markdown: a line an allocation, a column a budget; top-1, KL, and HBP's paired lead with its interval."""
     mine = [r for r in rows if (r["network"], r["data"]) == (network, data)]
     reference = next(r for r in mine if r["method"] == "float")
-    used = [r for r in mine if r["comparison"] == comparison or r["method"] == "hbp+gptq"]
+    used = [r for r in mine if r["comparison"] == comparison or r["allocation"] == "hbp"]
     budgets = sorted({r["budget"] for r in used})
     lines = [
         f"## {network}, {data}: {TITLES[comparison]}",

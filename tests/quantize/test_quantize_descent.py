@@ -8,7 +8,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bitloom.quantize.code_range import highest, lowest, within
+from bitloom.quantize.code_range import highest, lowest, lows, within
 from bitloom.quantize.descent import BLOCK, descend
 from bitloom.quantize.rounding import Rounding, RoundingOptions, round_layer
 
@@ -32,7 +32,7 @@ def test_a_sweep_never_raises_the_error(seed: int, inputs: int, bits: int) -> No
     tops = torch.full((5,), float(highest(bits)))
     scale = weight.abs().amax(dim=1) / max(highest(bits), 1)
     codes = torch.clamp(torch.round(weight / scale[:, None]), -tops[:, None], tops[:, None])
-    better = descend(weight, codes, cov, scale, tops, 0.0)
+    better = descend(weight, codes, cov, scale, lows(tops), tops, 0.0)
     assert torch.equal(better, better.round()) and torch.equal(within(better, tops[:, None]), better)
     before = _error(weight, codes, cov, scale)
     assert bool((_error(weight, better, cov, scale) <= before * (1 + 1e-4) + 1e-6).all())
@@ -43,7 +43,7 @@ def test_no_single_code_can_be_improved_after_many_sweeps() -> None:
     scale, tops = torch.full((3,), 0.7), torch.full((3,), 1.0)
     codes = torch.zeros_like(weight)
     for _ in range(50):
-        codes = descend(weight, codes, cov, scale, tops, 0.0)
+        codes = descend(weight, codes, cov, scale, lows(tops), tops, 0.0)
     best = _error(weight, codes, cov, scale)
     for k in range(9):
         for value in (-2.0, -1.0, 0.0, 1.0):
@@ -62,7 +62,7 @@ def test_sweeps_do_not_depend_on_the_block() -> None:
         new = torch.clamp(torch.round(q[:, k] + (slope[:, k] / (0.5 * float(cov[k, k]))).float()), -4, 3)
         slope -= ((new - q[:, k]) * 0.5).double()[:, None] * cov[k].double()
         q[:, k] = new
-    assert float((descend(weight, codes, cov, scale, tops, 0.0) == q).float().mean()) > 0.995
+    assert float((descend(weight, codes, cov, scale, lows(tops), tops, 0.0) == q).float().mean()) > 0.995
 
 
 @pytest.mark.parametrize("bits", [2, 3])

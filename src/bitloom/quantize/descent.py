@@ -9,15 +9,15 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from bitloom.quantize.code_range import lows
 
-
-def descend(weight: Tensor, codes: Tensor, cov: Tensor, scale: Tensor, tops: Tensor, damping: float) -> Tensor:
-    """One sweep over the inputs, those of large variance first; weight and codes (rows, K), scale and tops (rows,).
+def descend(
+    weight: Tensor, codes: Tensor, cov: Tensor, scale: Tensor, low: Tensor, tops: Tensor, damping: float
+) -> Tensor:
+    """One sweep over the inputs, those of large variance first; weight and codes (rows, K), scale, low, tops (rows,).
 
     Lowers (w - s q) (C + damping*mean(diag C)*I) (w - s q)^T of every row, or leaves it. Returns codes (rows, K).
     """
-    diagonal, low = cov.diagonal(), lows(tops)
+    diagonal = cov.diagonal()
     ridge = float(damping * diagonal.mean())
     order = torch.argsort(diagonal, descending=True)
     q = codes[:, order].T.contiguous()  # (K, rows)

@@ -12,7 +12,6 @@ import torch
 from torch import Tensor
 
 from bitloom.errors import WeightsError
-from bitloom.quantize.code_range import lows
 
 
 @dataclass(frozen=True, eq=False)
@@ -33,9 +32,9 @@ def feedback(cov: Tensor, damping: float, act_order: bool, block: int) -> Feedba
     return Feedback(order, _inverse_factor(cov[order][:, order], damping), block)
 
 
-def gptq_codes(weight: Tensor, scale: Tensor, tops: Tensor, parts: Feedback) -> Tensor:
-    """Codes (rows, K) of weight (rows, K) at scale (rows,), up to tops (rows,)."""
-    inputs, low = weight.shape[1], lows(tops)
+def gptq_codes(weight: Tensor, scale: Tensor, low: Tensor, tops: Tensor, parts: Feedback) -> Tensor:
+    """Codes (rows, K) of weight (rows, K) at scale (rows,), from low to tops (rows,)."""
+    inputs = weight.shape[1]
     work = weight[:, parts.order].T.contiguous()  # (K, rows): an input of the layer is contiguous
     codes = torch.empty_like(work)
     for begin in range(0, inputs, parts.block):

@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from bitloom.errors import WeightsError
-from bitloom.quantize.code_range import FULL_RANGE, highest, lowest
+from bitloom.quantize.code_range import FULL_RANGE, highest, lowest, lows
 from bitloom.quantize.descent import descend
 from bitloom.quantize.gptq import Feedback, feedback, gptq_codes
 from bitloom.quantize.qgraph import Int8Array
@@ -46,7 +46,8 @@ class RoundingOptions:
     """candidates: clipping factors tried per row; damping: of the covariance, relative to its mean diagonal.
 
     block: columns updated lazily together; act_order: round inputs of large variance first. search: try further scales
-    at 2 to 4 bits. sweeps: of coordinate descent, at widths up to `descent_width`.
+    at 2 to 4 bits. sweeps: of coordinate descent, at widths up to `descent_width`. turned: rows are turned to use all
+    codes of 2 to 4 bits; else codes are symmetric.
     """
 
     candidates: int = 24
@@ -56,6 +57,7 @@ class RoundingOptions:
     search: bool = True
     sweeps: int = 2
     descent_width: int = 5
+    turned: bool = True
 
 
 @dataclass(frozen=True, eq=False)
@@ -110,10 +112,11 @@ def round_layer(
     live = tuple(b for b in widths if b)
     tops = torch.tensor([float(highest(b)) for b in live]).repeat_interleave(rows)
     sequential = method is Rounding.GPTQ and cov.dim() == 2
-    turned = _turned(full, importance) if sequential else torch.ones(rows)
+    all_codes = sequential and opts.turned
+    turned = _turned(full, importance) if all_codes else torch.ones(rows)
     full = full * turned[:, None]
     scale = (
-        torch.cat([_scales(full, importance, b, opts.candidates, sequential) for b in live]) if live else torch.empty(0)
+        torch.cat([_scales(full, importance, b, opts.candidates, all_codes) for b in live]) if live else torch.empty(0)
     )
     stacked = full.repeat(len(live), 1)
     if sequential and live:
@@ -160,11 +163,11 @@ def round_rows(
     codes, scale = torch.zeros_like(weight), torch.ones(weight.shape[0])
     importance = cov.diagonal().clamp(min=0)
     importance = importance + 1e-6 * importance.mean() + 1e-30
-    turned = _turned(weight, importance)
+    turned = _turned(weight, importance) if opts.turned else torch.ones(len(weight))
     weight = weight * turned[:, None]
     for b in sorted(set(bits.tolist())):
         if b:
-            scale[bits == b] = _scales(weight[bits == b], importance, b, opts.candidates, True)
+            scale[bits == b] = _scales(weight[bits == b], importance, b, opts.candidates, opts.turned)
     live = bits > 0
     if bool(live.any()):
         tops = torch.tensor([float(highest(b)) for b in bits[live].tolist()])
@@ -214,19 +217,20 @@ def _sequential(
 ) -> tuple[Tensor, Tensor]:
     """GPTQ, further scales, coordinate descent: codes (rows, K) and the scales (rows,) that they were made for."""
     parts = feedback(cov, opts.damping, opts.act_order, opts.block)
-    codes, scale = gptq_codes(weight, scale, tops, parts), scale.clone()
+    low = lows(tops) if opts.turned else -tops
+    codes, scale = gptq_codes(weight, scale, low, tops, parts), scale.clone()
     for bits, factors in SCALE_SEARCH.items() if opts.search else ():
         rows = tops == highest(bits)
         if bool(rows.any()):
             codes[rows], scale[rows] = _best_scale(
-                weight[rows], codes[rows], cov, scale[rows], tops[rows], factors, parts
+                weight[rows], codes[rows], cov, scale[rows], (low[rows], tops[rows]), factors, parts
             )
     rows = tops <= highest(opts.descent_width)
     if bool(rows.any()):
         part, q, s = weight[rows], codes[rows], scale[rows]
         for _ in range(opts.sweeps):
             s = _least(part, q, cov, s)
-            q = descend(part, q, cov, s, tops[rows], opts.damping)
+            q = descend(part, q, cov, s, low[rows], tops[rows], opts.damping)
         codes[rows], scale[rows] = q, s
     return codes, scale
 
@@ -236,7 +240,7 @@ def _best_scale(
     codes: Tensor,
     cov: Tensor,
     scale: Tensor,
-    tops: Tensor,
+    limits: tuple[Tensor, Tensor],
     factors: tuple[float, ...],
     parts: Feedback,
 ) -> tuple[Tensor, Tensor]:
@@ -248,7 +252,7 @@ def _best_scale(
 
     best, least = judge(codes, scale)
     for factor in factors:
-        q = gptq_codes(weight, scale * factor, tops, parts)
+        q = gptq_codes(weight, scale * factor, *limits, parts)
         s, error = judge(q, scale * factor)
         better = error < least
         codes = torch.where(better[:, None], q, codes)
