@@ -100,7 +100,7 @@ def resources(arch: ArchConfig, device: Device) -> Resources:
     parts = logic(arch).values()
     p, c, m = arch.pixels, arch.channels, arch.vector
     lutram = (
-        lut_memory(p * m * 32, 2 * arch.acc_groups, 2) + lut_memory(p * c * 24, 4, 1) + lut_memory(52 * m, 4, 1)
+        lut_memory(p * m * 32, 2 * arch.acc_groups, 2) + lut_memory(p * c * 24, 4, 1) + lut_memory(53 * m, 4, 1)
         + 2 * m * c + p * c  # low bits of digits and activations, shift registers
     )  # fmt: skip
     block, ultra = activation_memory(arch, device.uram > 0)
