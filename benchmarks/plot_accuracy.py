@@ -58,6 +58,7 @@ NAMES = {
     "random1": "random per channel, seed 1",
     "random2": "random per channel, seed 2",
 }
+PLOTTED = tuple(name for name in NAMES if name not in ("random1", "random2", "hawq_v3"))
 
 
 HEADER = """# Accuracy of allocations and methods
@@ -170,29 +171,40 @@ def _draw_curse(results: dict[str, Any]) -> None:
 
 
 def _draw_accuracy(rows: list[dict[str, Any]]) -> None:
+    """Four networks beside each other: divergence above, top-1 below."""
     keys = [k for k in dict.fromkeys((r["network"], r["data"]) for r in rows) if _points(rows, *k)]
-    figure, axes = plt.subplots(2, len(keys), figsize=(5.2 * len(keys), 7.5), layout="constrained", squeeze=False)
-    for column, (network, data) in enumerate(keys):
+    columns = min(4, len(keys))
+    bands = -(-len(keys) // columns)
+    size = (4.6 * columns, 6.4 * bands)
+    figure, axes = plt.subplots(2 * bands, columns, figsize=size, layout="constrained", squeeze=False)
+    colours = {name: f"C{index}" for index, name in enumerate(PLOTTED)}
+    for index, (network, data) in enumerate(keys):
+        band, column = divmod(index, columns)
+        above, below = axes[2 * band][column], axes[2 * band + 1][column]
         for name, points in _points(rows, network, data).items():
             style = {"marker": "o", "linewidth": 2.5 if name == "hbp" else 1.2, "markersize": 4, "label": NAMES[name]}
             bits = [p["mean_bits"] for p in points]
-            axes[0][column].plot(bits, [p["kl"] for p in points], **style)
-            axes[1][column].plot(bits, [p["top1"] for p in points], **style)
+            above.plot(bits, [p["kl"] for p in points], color=colours[name], **style)
+            below.plot(bits, [p["top1"] for p in points], color=colours[name], **style)
         reference = [r["top1"] for r in rows if (r["network"], r["data"], r["method"]) == (network, data, "float")]
-        axes[1][column].axhline(reference[0], color="black", linewidth=0.8, linestyle=":")
-        axes[0][column].set_yscale("log")
-        axes[0][column].set_title(f"{network}, {data}")
-        axes[0][column].set_ylabel("KL to float, nats")
-        axes[1][column].set_ylabel("top-1, %")
-        axes[1][column].set_xlabel("mean weight bits (same rounding for all)")
-        axes[0][column].legend(fontsize=8)
-    figure.savefig(DOCS / "accuracy.png", dpi=110)
+        below.axhline(reference[0], color="black", linewidth=0.8, linestyle=":")
+        above.set_yscale("log")
+        above.set_title(f"{network}, {data}")
+        above.set_ylabel("KL to float, nats")
+        below.set_ylabel("top-1, %")
+        below.set_xlabel("mean weight bits (same rounding for all)")
+        above.legend(fontsize=8)
+    for spare in range(len(keys), bands * columns):
+        band, column = divmod(spare, columns)
+        axes[2 * band][column].set_visible(False)
+        axes[2 * band + 1][column].set_visible(False)
+    figure.savefig(DOCS / "accuracy.png", dpi=90)
     plt.close(figure)
 
 
 def _points(rows: list[dict[str, Any]], network: str, data: str) -> dict[str, list[dict[str, Any]]]:
     found = {}
-    for name in NAMES:
+    for name in PLOTTED:
         mine = [r for r in rows if (r["network"], r["data"], r["method"]) == (network, data, f"{name}+gptq")]
         if mine:
             found[name] = sorted(mine, key=lambda r: r["mean_bits"])
