@@ -23,7 +23,7 @@ def _requant(
     """Multipliers that bring accumulators of about `spread` to some tens of codes; of a pool positive."""
     ratio = np.minimum(rng.uniform(20, 90, spread.shape) / np.maximum(spread, 1.0), RATIO_LIMIT * 0.99)
     if len(spread) > 1:
-        ratio *= rng.choice([-1.0, 1.0], spread.shape)
+        ratio *= rng.spawn(1)[0].choice([-1.0, 1.0], spread.shape)  # the sizes of the layers to come stay as drawn
     mult = int(rng.integers(1000, 6000)) if residual else 0
     post = int(rng.integers(-60, 60)) * 4096 - int(rng.integers(-40, 40)) * mult
     return choose_requant(ratio, bound, post, lo, 127, mult, name)
@@ -59,7 +59,9 @@ class NetworkMaker:
             bits = np.minimum(bits, 5)
         limit = np.where(bits > 0, (1 << np.maximum(bits - 1, 0)) - 1, 0)
         low = np.array([lowest(int(b)) for b in bits])
-        weight = rng.integers(low[:, None, None, None], limit[:, None, None, None] + 1, (cout, cin, *kernel), np.int8)
+        centre, half = (limit + low) / 2, (limit - low) / 2
+        spread_out = rng.uniform(-1, 1, (cout, cin, *kernel)) * half[:, None, None, None] + centre[:, None, None, None]
+        weight = np.round(spread_out).astype(np.int8)
         bias = rng.integers(-3000, 3001, cout).astype(np.int32)
         taps = cin * kernel[0] * kernel[1]
         spread = 70.0 * np.sqrt(taps) * np.maximum(limit, 1) * 0.6 + 300
