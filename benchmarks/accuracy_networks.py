@@ -9,7 +9,6 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
-from functools import partial
 from pathlib import Path
 
 import journey
@@ -146,7 +145,7 @@ def prepare(network: str, data: Path, out: Path, views: int | None = None) -> Pr
     images = _calibration_images(network, source, data)
     plain, used = images[0].clone(), n_round + n_measure + n_choice  # the other views are let go after rounding
     first, second, third, spare = torch.tensor_split(plain, [n_round, n_round + n_measure, used])
-    seen = images[:, :n_round].flatten(0, 1)
+    seen = _seen(images, source)
     weights = hashlib.sha256(source.file(data).read_bytes()).hexdigest()[:16]
     settings = f"{source.views} {source.rows} {source.everywhere}"
     journal, key = Journal(out / "steps"), f"{network} {weights} {n_round} {n_measure} {n_choice} {settings}"
@@ -160,13 +159,16 @@ def prepare(network: str, data: Path, out: Path, views: int | None = None) -> Pr
     }
     measuring = torch.cat([second, first]) if source.everywhere else second  # output errors are of the first 64
     costs: dict[str, LayerCosts] = journal.step("costs", key, lambda: layer_costs(calibration, gptq, measuring))
-    tables, all_views = {"gptq": gptq, "nearest": nearest}, partial(_seen, network, source, data)
+    tables, all_views = (
+        {"gptq": gptq, "nearest": nearest},
+        lambda: _seen(_calibration_images(network, source, data), source),
+    )
     return Prepared(graph, calibration, tables, costs, samples, second, third, spare, all_views, journal, key)
 
 
-def _seen(network: str, source: Source, data: Path) -> Tensor:
-    """All views that rounding sees, view by view."""
-    return _calibration_images(network, source, data)[:, : source.rounding].flatten(0, 1)
+def _seen(images: Tensor, source: Source) -> Tensor:
+    """Of (views, N, C, H, W) all that rounding sees, view by view."""
+    return images[:, : source.rounding].flatten(0, 1)
 
 
 def rounding_images(network: str, data: Path) -> Tensor:

@@ -1,6 +1,6 @@
 """A quantized network on integer codes: 8-bit convolutions with exact int32 sums, activations held as bytes.
 
-What serves measurements of many allocations: three to four times as fast as float32 on a processor with 8-bit dot
+What serves measurements of many allocations: twice the images a second of float32 on a processor with 8-bit dot
 products (VNNI), through PyTorch's oneDNN kernels. Everything between two convolutions is float32, so it differs from
 the same network in float arithmetic only where a value falls on a rounding tie. Processors whose 8-bit kernels
 saturate are found out by a check at first use; there the same codes go through float32 convolutions.

@@ -156,8 +156,7 @@ def round_rows(
     """GPTQ with search and descent of rows that have one width each: codes (rows, K) and scale (rows,).
 
     weight (rows, K), cov (K, K), bits (rows,) integers in 0, 2..8. Scales keep the rows' gain, as in `round_layer`.
-    Pruned rows get codes 0 and scale 1; scales are
-    below 0 where a row is turned.
+    Pruned rows get codes 0 and scale 1; scales are below 0 where a row is turned.
     """
     opts = options or RoundingOptions()
     codes, scale = torch.zeros_like(weight), torch.ones(weight.shape[0])
