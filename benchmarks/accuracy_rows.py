@@ -127,7 +127,7 @@ def measure(
     if bits is not None:
         probe.place(bits.bits)
         if rounding == "gptq":
-            probe.correct(probe.correction_images)
+            probe.correct()
     return judged(log_probabilities(probe, images, 16), target, labels)
 
 

@@ -58,7 +58,7 @@ class Judge:
         """(N,) in nats."""
         probe = Probe(self.prepared.calibration, self.prepared.tables["gptq"])
         probe.place(bits.bits)
-        probe.correct(probe.correction_images)
+        probe.correct()
         return np.asarray(divergence(self.target, log_probabilities(probe, self.images)).double().numpy())
 
 

@@ -115,7 +115,7 @@ def true_changes(
 ) -> dict[tuple[str, int, int], float]:
     """(layer, group, width) -> divergence with that group alone rounded, in nats."""
     probe = Probe(prepared.calibration, prepared.tables["gptq"])
-    probe.correct(probe.correction_images)
+    probe.correct()
     alone = Alone(probe, images, 64, 1.0)
     return {
         (name, g, b): alone.of(name, np.full(len(group), b, np.int8), group == g)

@@ -91,7 +91,7 @@ def curse(network: str, out: Path, sizes: list[int]) -> None:
     prepared = prepare(network, folder, out)
     table = prepared.tables["gptq"]
     probe = Probe(prepared.calibration, table)
-    probe.correct(probe.correction_images)
+    probe.correct()
     unseen = output_errors(probe, prepared.measuring[:64])
     ratios = {
         name: [

@@ -82,7 +82,7 @@ def test_estimates_follow_the_measured_divergence() -> None:
     costs = layer_costs(CALIBRATION, ROUNDED, IMAGES, ChannelFisher(temperature=1.0, together=1))
     shared = layer_costs(CALIBRATION, ROUNDED, IMAGES, GradientShare(GradientOptions(temperature=1.0, draws=4)))
     probe = Probe(CALIBRATION, ROUNDED)
-    probe.correct(probe.correction_images)
+    probe.correct()
     alone = Alone(probe, IMAGES, 16, 1.0)
     truth = sum(alone.of("conv", np.full(6, 3, np.int8), np.arange(6) == channel) for channel in range(6))
     for found in (costs, shared):
@@ -135,7 +135,7 @@ def test_groups_are_equal_and_ordered() -> None:
 def test_the_probe_keeps_the_output_means() -> None:
     probe = Probe(CALIBRATION, ROUNDED)
     probe.place({name: np.full(len(m), 2, np.int8) for name, m in CALIBRATION.output_means.items()})
-    probe.correct(probe.correction_images)
+    probe.correct()
     outputs: dict[str, torch.Tensor] = {}
     probe.logits(probe.correction_images, outputs=outputs)
     for name, mean in CALIBRATION.output_means.items():

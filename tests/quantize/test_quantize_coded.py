@@ -71,7 +71,7 @@ def test_the_network_is_the_float_one_on_the_same_weights_and_keeps_the_output_m
     probe = Probe(calibration, rounded)
     assert probe.coded() is None
     probe.place({s.name: np.full(len(s.weight), 8, np.int8) for s in convs})
-    probe.correct(images)
+    probe.correct()
     found = probe.coded()
     assert found is not None
     with torch.no_grad():

@@ -21,6 +21,7 @@ from bitloom.errors import DataError
 from bitloom.graph.execute import execute, pad2d
 from bitloom.graph.ir import Graph
 from bitloom.quantize.coded import CodedLayer, CodedNetwork
+from bitloom.quantize.gain import output_samples, restoring_gain
 from bitloom.quantize.lower import ConcatStep, ConvStep, step_inputs
 from bitloom.quantize.observe import ActivationQuantizer, Calibration
 from bitloom.quantize.qgraph import Int8Array
@@ -31,7 +32,7 @@ Bits = Mapping[str, Int8Array]
 
 
 class Probe:
-    """weight (Cout, Cin, KH, KW) and bias (Cout,) of every layer by name, float at first.
+    """weight (Cout, Cin, KH, KW) and bias (Cout,) of every layer by name, float at first; gain: in the last weight.
 
     `place` picks rows, `correct` sets the biases, `logits` runs a batch.
     """
@@ -42,6 +43,8 @@ class Probe:
         self.weight = {name: torch.from_numpy(step.weight.copy()) for name, step in self.steps.items()}
         self.bias = {name: torch.from_numpy(step.bias.copy()) for name, step in self.steps.items()}
         self.widths = next(iter(rounded.values())).widths
+        self.last = self.lowered.convs[-1].name
+        self.gain = 1.0
         self._picked: dict[str, Int8Array] = {}
 
     @property
@@ -59,6 +62,7 @@ class Probe:
                 if picked is not None:
                     self._picked[name] = picked
                 self.weight[name] = torch.from_numpy(np.array(values)).reshape(step.weight.shape)
+                self.gain = 1.0 if name == self.last else self.gain
 
     def rows(self, name: str, bits: Int8Array) -> npt.NDArray[np.float32]:
         """Rounded weights (Cout, K) of one layer."""
@@ -73,24 +77,37 @@ class Probe:
         for name, step in self.steps.items():
             codes, scale = self.rounded[name].pick(self._picked[name])
             bias = self.bias[name].detach().numpy()
+            scale = scale * self.gain if name == self.last else scale
             layers[name] = CodedLayer(codes.reshape(step.weight.shape), scale.astype(np.float32), bias)
         return CodedNetwork(self.lowered, self.calibration.activations, layers)
 
-    def correct(self, images: Tensor) -> None:
-        """Biases such that every layer has its float mean output over `images` (N, C, H, W), the earlier ones done."""
-        means = self.calibration.output_means
+    def correct(self) -> None:
+        """Biases such that every layer has its float mean output over `correction_images`, the earlier ones done.
+
+        Where a layer is rounded, the last one's weights are multiplied so that it follows the float one with slope one.
+        """
+        images = self.correction_images
+        means, outputs = self.calibration.output_means, self.calibration.last_outputs
         coded = self.coded()
         if coded is not None:
-            coded.correct(images, means)
+            coded.correct(images, means, outputs)
             self.bias.update(coded.bias)
+            self._amplify(coded.gain)
             return
 
         def adjust(step: ConvStep, x: Tensor) -> None:
+            if step.name == self.last and self._picked:
+                found = F.conv2d(x, self.weight[step.name], None, step.stride)
+                self._amplify(restoring_gain(outputs, output_samples(found)))
             sums = F.conv2d(x, self.weight[step.name], None, step.stride)
             self.bias[step.name] = torch.from_numpy(means[step.name]).float() - sums.mean(dim=(0, 2, 3))
 
         with torch.no_grad():
             self.logits(images, adjust)
+
+    def _amplify(self, gain: float) -> None:
+        self.gain *= gain
+        self.weight[self.last] = self.weight[self.last] * gain
 
     def input_means(self, images: Tensor) -> dict[str, Tensor]:
         """Mean of every layer's padded input per channel, (Cin,), at the present weights."""
@@ -198,7 +215,7 @@ def divergence_judge(
             targets.extend(F.log_softmax(execute(graph, part)[graph.output].flatten(1), dim=1) for part in parts)
         probe = Probe(calibration, rounded)
         probe.place(allocation.bits)
-        probe.correct(probe.correction_images)
+        probe.correct()
         found = (divergence(t, log_probabilities(probe, x, batch)) for t, x in zip(targets, parts, strict=True))
         return sum(float(part.sum()) for part in found) / len(images)
 

@@ -22,6 +22,7 @@ from torch import Tensor
 from bitloom.graph.execute import pad2d
 from bitloom.graph.ir import Relu
 from bitloom.quantize.fake import dequantized
+from bitloom.quantize.gain import output_samples, restoring_gain
 from bitloom.quantize.lower import ConcatStep, ConvStep, Lowered, step_inputs
 from bitloom.quantize.observe import ActivationQuantizer
 from bitloom.quantize.qgraph import Int8Array, QConv, QuantGraph
@@ -40,25 +41,29 @@ class CodedLayer:
 
 
 class CodedNetwork:
-    """`logits` of a batch; `correct` sets the biases to keep given output means."""
+    """`logits` of a batch; `correct` sets the biases, and `gain`: a factor of the last layer's scales."""
 
     def __init__(
         self, lowered: Lowered, activations: Mapping[str, ActivationQuantizer], layers: Mapping[str, CodedLayer]
     ) -> None:
         self.lowered, self.activations = lowered, activations
         self.bias = {name: torch.from_numpy(layer.bias).clone() for name, layer in layers.items()}
+        self.gain = 1.0
         self._convolve = {s.name: _Convolution(s, layers[s.name], activations[s.input]) for s in lowered.convs}
 
     def logits(self, images: Tensor) -> Tensor:
         """(N, classes) float32 of images (N, C, H, W) float32."""
         return self._run(images, None)
 
-    def correct(self, images: Tensor, means: Mapping[str, npt.NDArray[np.float64]]) -> None:
-        """Biases such that every layer has its mean output (Cout,) over `images`, the earlier ones done."""
-        self._run(images, means)
+    def correct(self, images: Tensor, means: Mapping[str, npt.NDArray[np.float64]], last: Tensor) -> None:
+        """Biases such that every layer has its mean output (Cout,) over `images`, the earlier ones done; the last layer
+        follows `last`, the samples of the float one, with a slope of one."""
+        self._run(images, means, last)
 
     @torch.no_grad()
-    def _run(self, images: Tensor, means: Mapping[str, npt.NDArray[np.float64]] | None) -> Tensor:
+    def _run(
+        self, images: Tensor, means: Mapping[str, npt.NDArray[np.float64]] | None, outputs: Tensor | None = None
+    ) -> Tensor:
         steps, quantizers = self.lowered.steps, self.activations
         last = {name: i for i, step in enumerate(steps) for name in step_inputs(step)}
         first = images.to(torch.float32).contiguous(memory_format=torch.channels_last)
@@ -69,6 +74,11 @@ class CodedNetwork:
             else:
                 if isinstance(step, ConvStep):
                     y = self._convolve[step.name](live[step.input])
+                    if outputs is not None and step.name == self.lowered.convs[-1].name:
+                        factor = restoring_gain(outputs, output_samples(y))
+                        self.gain *= factor
+                        self._convolve[step.name].scale.mul_(factor)
+                        y.mul_(factor)
                     if means is not None:
                         self.bias[step.name] = torch.from_numpy(means[step.name]).float() - y.mean(dim=(0, 2, 3))
                     y = y.add_(self.bias[step.name][:, None, None])
@@ -99,7 +109,7 @@ class _Convolution:
     def __init__(self, step: ConvStep, layer: CodedLayer, source: ActivationQuantizer) -> None:
         top, bottom, left, right = step.padding
         self.step, self.source, self.zero = step, source, source.zero_point + OFFSET
-        self.scale = torch.from_numpy(layer.scale)
+        self.scale = torch.from_numpy(layer.scale).clone()
         self.even = (top, left) == (bottom, right)
         self.padding = [top, left] if self.even else [0, 0]
         self.weight = torch.from_numpy(layer.codes)

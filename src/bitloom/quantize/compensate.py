@@ -6,13 +6,15 @@ float output, and where a residual joins, the error of that too), the best real 
 
     W' = W + strength * (Cov(t, x') - W Cov(x')) (Cov(x') + ridge I)^-1,
 
-and W' is rounded under Cov(x') by GPTQ, scale search and coordinate descent; the bias keeps the mean of t. The same
+and W' is rounded under Cov(x') by GPTQ, scale search and coordinate descent; the bias keeps the mean of t, and the
+last layer follows its target with a slope of one (`gain.py`). The same
 objective as the asymmetric calibration of GPTAQ (Li et al., 2025). Regression over-fits where the inputs are many and
 the images few, so held-out images choose, for each layer, among the strengths and the rows that the layer had before.
 """
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -20,6 +22,7 @@ import torch
 from torch import Tensor
 
 from bitloom.quantize.blocks import Block, blocks_of
+from bitloom.quantize.gain import restoring_gain
 from bitloom.quantize.lower import ConvStep, Lowered
 from bitloom.quantize.paths import Paths, check_fitting_images
 from bitloom.quantize.qgraph import QuantGraph
@@ -112,6 +115,11 @@ def _layer(
         if error < best:
             best, chosen = error, strength
             layer.assign(codes, scale, bias)
+    if step.name == network.lowered.convs[-1].name:
+        found = fit.inputs @ layer().flatten(1).T
+        gain = restoring_gain(fit.targets.T[None], found.T[None])
+        layer.log_scale.add_(math.log(gain))
+        layer.bias.copy_(target_mean - gain * found.mean(dim=0))
     return LayerChoice(step.name, before, best, chosen)
 
 

@@ -14,6 +14,7 @@ from bitloom.graph.execute import check_images, execute
 from bitloom.graph.ir import Graph
 from bitloom.numerics.fixed import round_half_up
 from bitloom.numerics.requantize import RATIO_LIMIT, representable_ratio
+from bitloom.quantize.gain import output_samples
 from bitloom.quantize.lower import ConcatStep, ConvStep, Lowered, PoolStep, lower
 from bitloom.quantize.qgraph import FRACTION_BITS
 
@@ -49,13 +50,14 @@ class Calibration:
     """Calibration images (N, C, H, W) float32, the lowered graph, and one quantizer per tensor.
 
     output_means: layer name -> float64 (Cout,), mean of the float layer's output (before add and ReLU) over the
-    bias-correction images.
+    bias-correction images. last_outputs: samples of the last layer's output on the same images (`gain.py`).
     """
 
     images: Tensor
     lowered: Lowered
     activations: dict[str, ActivationQuantizer]
     output_means: dict[str, npt.NDArray[np.float64]]
+    last_outputs: Tensor
     options: CalibrationOptions
 
 
@@ -69,7 +71,7 @@ def calibrate(graph: Graph, images: Tensor, options: CalibrationOptions | None =
     if bool((images == images[:1]).all()):
         raise DataError(f"all {images.shape[0]} calibration images are equal; give different images")
     lowered = lower(graph)
-    samples, means = _sample(graph, lowered, images, opts)
+    samples, means, last = _sample(graph, lowered, images, opts)
     ranges: dict[str, list[Values]] = {}
     for name, values in samples.items():
         ranges.setdefault(lowered.group[name], []).append(values)
@@ -77,13 +79,13 @@ def calibrate(graph: Graph, images: Tensor, options: CalibrationOptions | None =
     quantizers = {rep: fit_quantizer(np.concatenate(parts), rep != logits) for rep, parts in ranges.items()}
     quantizers = _raise_floors(lowered, quantizers)
     activations = {name: quantizers[rep] for name, rep in lowered.group.items()}
-    return Calibration(images, lowered, activations, means, opts)
+    return Calibration(images, lowered, activations, means, last, opts)
 
 
 def _sample(
     graph: Graph, lowered: Lowered, images: Tensor, opts: CalibrationOptions
-) -> tuple[dict[str, Values], dict[str, npt.NDArray[np.float64]]]:
-    """Random values of every tensor (and its extremes, once per batch), and the layers' mean outputs."""
+) -> tuple[dict[str, Values], dict[str, npt.NDArray[np.float64]], Tensor]:
+    """Random values of every tensor (and its extremes, once per batch), the layers' mean outputs, the last outputs."""
     known = {node.name for node in graph.nodes}
     names = [name for name in lowered.shapes if name in known]  # copies for Concat are not in the float graph
     layers = [step.name for step in lowered.convs]
@@ -91,6 +93,7 @@ def _sample(
     quota = max(64, -(-opts.samples * opts.batch // images.shape[0]))
     kept: dict[str, list[Values]] = {name: [] for name in names}
     sums: dict[str, npt.NDArray[np.float64]] = {}
+    last: list[Tensor] = []
     used = min(opts.bias_images, images.shape[0])
     for index, batch in enumerate(torch.split(images, opts.batch)):
         tensors = execute(graph, batch, {*names, *layers})
@@ -100,7 +103,9 @@ def _sample(
             part = tensors[name][: max(0, used - index * opts.batch)].double()
             mean = part.mean(dim=(2, 3)) if part.dim() == 4 else part
             sums[name] = sums.get(name, 0.0) + mean.sum(dim=0).numpy()
-    return {name: np.concatenate(parts) for name, parts in kept.items()}, {n: s / used for n, s in sums.items()}
+        last.append(output_samples(tensors[layers[-1]][: max(0, used - index * opts.batch)]))
+    means = {n: s / used for n, s in sums.items()}
+    return {name: np.concatenate(parts) for name, parts in kept.items()}, means, torch.cat(last)
 
 
 def _pick(name: str, flat: Tensor, quota: int, generator: torch.Generator) -> Values:

@@ -7,12 +7,14 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
+import torch
 
 from bitloom.allocate.allocation import BitAllocation
 from bitloom.errors import BudgetError, GraphError
 from bitloom.graph.ir import Graph
 from bitloom.numerics.requantize import requantize
 from bitloom.quantize.assemble import make_conv, make_pool
+from bitloom.quantize.gain import output_samples, restoring_gain
 from bitloom.quantize.lower import ConcatStep, ConvStep, Lowered, step_inputs
 from bitloom.quantize.observe import Calibration
 from bitloom.quantize.qgraph import Int8Array, QConcat, QConv, QNode, QTensor, QuantGraph
@@ -23,7 +25,8 @@ from bitloom.reference.fast import exact_convolution, quantize_input, run_node
 
 @dataclass(frozen=True)
 class QuantizeOptions:
-    """method: of weight rounding; bias_correction: keep each channel's mean pre-activation over the images."""
+    """method: of weight rounding; bias_correction: keep each channel's mean pre-activation over the images, and the
+    slope of the last layer's outputs."""
 
     method: Rounding = Rounding.GPTQ
     bias_correction: bool = True
@@ -102,12 +105,16 @@ def _conv(
     calibration: Calibration,
     runner: _Runner | None,
 ) -> QConv:
-    """The integer layer; with a runner its bias keeps the float layer's mean output on the calibration images."""
+    """The integer layer; with a runner its bias keeps the float layer's mean output on the calibration images, and the
+    scale of the last layer its slope."""
     bias = step.bias.astype(np.float64)
     if runner is None:
         return make_conv(step, tensors, codes, bits, scale, bias)
     source = tensors[step.input]
     acc = runner.accumulate(step, codes.reshape(step.weight.shape))
+    if step.name == calibration.lowered.convs[-1].name:
+        found = output_samples(torch.from_numpy(acc)) * torch.from_numpy(source.scale * scale)[:, None]
+        scale = scale * restoring_gain(calibration.last_outputs, found)
     centred = acc.mean(axis=(0, 2, 3), dtype=np.float64) - source.zero_point * codes.sum(axis=1, dtype=np.int64)
     bias = calibration.output_means[step.name] - centred * source.scale * scale
     node = make_conv(step, tensors, codes, bits, scale, bias)

@@ -35,7 +35,7 @@ class ChannelFisher:
     def costs(self, probe: Probe, images: Tensor) -> dict[str, FloatArray]:
         """Memory: float rows of every width of every layer."""
         probe.place(None)
-        probe.correct(probe.correction_images)
+        probe.correct()
         means = probe.input_means(probe.correction_images)
         names = list(probe.steps)
         lost = {name: _lost(probe, name) for name in names}

@@ -44,7 +44,7 @@ class GradientShare:
     def costs(self, probe: Probe, images: Tensor) -> dict[str, FloatArray]:
         """(Cout, widths) of every layer."""
         probe.place(self.around)
-        probe.correct(probe.correction_images)
+        probe.correct()
         errors = output_errors(probe, images[: self.images])
         result = {}
         for name, power in gradient_power(probe, images, self.gradient).items():

@@ -40,7 +40,7 @@ class GroupTruth:
         """(Cout, widths) of every layer."""
         prior = self.prior.costs(probe, images)
         probe.place(None)
-        probe.correct(probe.correction_images)
+        probe.correct()
         half = max(1, min(self.images, len(images)) // 2)
         halves = [Alone(probe, part, self.batch, self.temperature) for part in (images[:half], images[half : 2 * half])]
         members = {name: cut(cost, self.groups) for name, cost in prior.items()}

@@ -42,7 +42,7 @@ class LayerTruth:
         """(Cout, widths) of every layer."""
         shares = self.share.costs(probe, images)
         probe.place(None)
-        probe.correct(probe.correction_images)
+        probe.correct()
         measure = Alone(probe, images[: self.images], self.batch, self.temperature)
         result = {}
         for name, share in shares.items():

@@ -1,0 +1,121 @@
+"""The slope of the last layer: found exactly, restored by every way of quantizing, and never a harm."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor
+
+from bitloom.allocate.allocation import uniform
+from bitloom.allocate.probe import Probe
+from bitloom.graph.execute import execute
+from bitloom.quantize.coded import coded_network
+from bitloom.quantize.compensate import compensate
+from bitloom.quantize.gain import GAIN_LIMIT, POSITIONS, output_samples, restoring_gain
+from bitloom.quantize.observe import Calibration, calibrate
+from bitloom.quantize.qgraph import QConv, QuantGraph
+from bitloom.quantize.quantize import QuantizeOptions, quantize
+from bitloom.quantize.statistics import round_network
+from quantize.small_networks import images as make_images
+from quantize.small_networks import residual_graph
+
+GRAPH = residual_graph()
+IMAGES = make_images(64)
+CALIBRATION = calibrate(GRAPH, IMAGES)
+ROUNDED = round_network(CALIBRATION)
+
+
+@given(seed=st.integers(0, 99), slope=st.floats(0.7, 1.4), noise=st.floats(0.0, 2.0))
+@settings(max_examples=30, deadline=None)
+def test_the_factor_makes_the_slope_one_whatever_noise_and_constants(seed: int, slope: float, noise: float) -> None:
+    generator = torch.Generator().manual_seed(seed)
+    reference = torch.randn(400, 3, 10, generator=generator, dtype=torch.float64)
+    rest = torch.randn(400, 3, 10, generator=generator, dtype=torch.float64)
+    found = slope * reference + noise * rest + torch.tensor([5.0, -3.0, 0.0])[:, None]
+    gain = restoring_gain(reference, found)
+    if 1 / GAIN_LIMIT < gain < GAIN_LIMIT:
+        assert _slope(reference, gain * found) == pytest.approx(1.0, abs=1e-9)
+    assert gain == pytest.approx(1 / slope, rel=0.08 * noise / slope + 1e-6)
+
+
+def test_the_factor_is_one_where_nothing_can_be_said_and_limited_where_a_network_is_lost() -> None:
+    noise = torch.randn(50, 2, 4, generator=torch.Generator().manual_seed(0))
+    assert restoring_gain(torch.zeros(50, 2, 4), noise) == 1.0
+    assert restoring_gain(noise, -noise) == 1.0
+    assert restoring_gain(noise, torch.full_like(noise, float("nan"))) == 1.0
+    assert restoring_gain(noise, 0.01 * noise) == GAIN_LIMIT
+    assert restoring_gain(noise, 100 * noise) == 1 / GAIN_LIMIT
+
+
+def test_samples_are_spread_over_the_map_and_both_ends_are_in() -> None:
+    y = torch.arange(2 * 3 * 20 * 20).reshape(2, 3, 20, 20).float()
+    found = output_samples(y)
+    assert found.shape == (2, 3, POSITIONS)
+    assert (found[..., 0] == y[..., 0, 0]).all() and (found[..., -1] == y[..., -1, -1]).all()
+    assert output_samples(y[:, :, 0, 0]).shape == (2, 3, 1)
+
+
+@pytest.mark.parametrize("bits", [2, 3])
+def test_a_quantized_network_follows_the_float_one_with_slope_one(bits: int) -> None:
+    allocation = uniform(GRAPH, bits)
+    plain = quantize(GRAPH, allocation, CALIBRATION, QuantizeOptions(bias_correction=False), ROUNDED)
+    found = quantize(GRAPH, allocation, CALIBRATION, rounded=ROUNDED)
+    if bits == 2:  # at 3 bits so small a network happens to keep its slope
+        assert abs(_logit_slope(plain) - 1) > 0.01
+    assert _logit_slope(found) == pytest.approx(1.0, abs=0.005)
+    again, _ = compensate(CALIBRATION.lowered, found, IMAGES)
+    assert _logit_slope(again) == pytest.approx(1.0, abs=0.02)  # fitted on four fifths of the images
+
+
+def test_the_probe_has_the_scales_that_quantize_makes_on_codes_and_in_float() -> None:
+    bits = uniform(GRAPH, 3).bits
+    wanted = _last(quantize(GRAPH, uniform(GRAPH, 3), CALIBRATION, rounded=ROUNDED))
+    probe = Probe(CALIBRATION, ROUNDED)
+    probe.place(bits)
+    own = probe.rows(probe.last, bits[probe.last])
+    probe.correct()
+    row = probe.weight[probe.last].flatten(1).numpy()
+    assert probe.gain == pytest.approx(float(row[0] @ own[0] / (own[0] @ own[0])), rel=1e-5)
+    real = wanted.weight.reshape(len(wanted.bits), -1) * wanted.weight_scale[:, None]
+    np.testing.assert_allclose(row, real, rtol=2e-3, atol=1e-6)
+    first = probe.gain
+    probe.correct()  # a second time changes nothing
+    assert probe.gain == pytest.approx(first, rel=1e-3)
+    probe.place(None, only=next(iter(bits)))  # one layer float: the other way through `correct`
+    probe.place({probe.last: bits[probe.last]}, only=probe.last)
+    assert probe.gain == 1.0
+    probe.correct()
+    assert probe.coded() is None and abs(probe.gain - 1) > 1e-4
+    with torch.no_grad():
+        assert _slope(_float_logits(), probe.logits(IMAGES)) == pytest.approx(1.0, abs=0.01)
+
+
+def test_a_network_without_a_rounded_layer_stays_as_it_is() -> None:
+    probe = Probe(CALIBRATION, ROUNDED)
+    probe.correct()
+    assert probe.gain == 1.0
+
+
+def _float_logits() -> Tensor:
+    return execute(GRAPH, IMAGES)[GRAPH.output].flatten(1)
+
+
+def _logit_slope(qgraph: QuantGraph) -> float:
+    return _slope(_float_logits(), coded_network(CALIBRATION.lowered, qgraph).logits(IMAGES))
+
+
+def _slope(reference: Tensor, found: Tensor) -> float:
+    axes: Any = (0, 2) if reference.dim() == 3 else 0
+    centred = reference.double() - reference.double().mean(dim=axes, keepdim=True)
+    return float((centred * found.double()).sum() / centred.square().sum())
+
+
+def _last(qgraph: QuantGraph) -> QConv:
+    node = qgraph.nodes[-1]
+    assert isinstance(node, QConv) and isinstance(CALIBRATION, Calibration)
+    return node
