@@ -103,9 +103,10 @@ def _sample(
             part = tensors[name][: max(0, used - index * opts.batch)].double()
             mean = part.mean(dim=(2, 3)) if part.dim() == 4 else part
             sums[name] = sums.get(name, 0.0) + mean.sum(dim=0).numpy()
-        last.append(output_samples(tensors[layers[-1]][: max(0, used - index * opts.batch)]))
+        for name in layers[-1:]:
+            last.append(output_samples(tensors[name][: max(0, used - index * opts.batch)]))
     means = {n: s / used for n, s in sums.items()}
-    return {name: np.concatenate(parts) for name, parts in kept.items()}, means, torch.cat(last)
+    return {name: np.concatenate(parts) for name, parts in kept.items()}, means, torch.cat(last) if last else torch.empty(0, 0, 0)
 
 
 def _pick(name: str, flat: Tensor, quota: int, generator: torch.Generator) -> Values:
