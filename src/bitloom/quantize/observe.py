@@ -106,7 +106,11 @@ def _sample(
         for name in layers[-1:]:
             last.append(output_samples(tensors[name][: max(0, used - index * opts.batch)]))
     means = {n: s / used for n, s in sums.items()}
-    return {name: np.concatenate(parts) for name, parts in kept.items()}, means, torch.cat(last) if last else torch.empty(0, 0, 0)
+    return (
+        {name: np.concatenate(parts) for name, parts in kept.items()},
+        means,
+        torch.cat(last) if last else torch.empty(0, 0, 0),
+    )
 
 
 def _pick(name: str, flat: Tensor, quota: int, generator: torch.Generator) -> Values:
