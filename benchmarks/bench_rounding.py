@@ -33,7 +33,7 @@ def main() -> None:
     parser.add_argument("--networks", nargs="+", default=["resnet18"], choices=list(NETWORKS))
     parser.add_argument("--budgets", type=float, nargs="+", default=[4.0, 3.0, 2.5, 2.0], help="mean bits per weight")
     parser.add_argument("--allocations", nargs="+", default=["hbp"], help="of bench_accuracy; hbp first pairs the rest")
-    parser.add_argument("--until", type=Refinement, default=Refinement.LEARNED, help="gptq, compensated or learned")
+    parser.add_argument("--how", type=Refinement, default=Refinement.LEARNED, help="gptq, compensated, learned or both")
     parser.add_argument("--out", type=Path, default=ROOT / "out" / "accuracy")
     parser.add_argument("--result", type=Path, default=ROOT / "benchmarks" / "results" / "accuracy.json")
     args = parser.parse_args()
@@ -56,8 +56,8 @@ def main() -> None:
                 if bits is None:
                     continue
                 start = quantize(prepared.graph, bits, prepared.calibration, rounded=prepared.tables["gptq"])
-                fit = partial(refine, prepared.graph, lowered, start, images, prepared.choice, args.until)
-                stages = keep("refine", f"{prepared.key} {budget} {name} {args.until}", fit)
+                fit = partial(refine, prepared.graph, lowered, start, images, prepared.choice, args.how)
+                stages = keep("refine", f"{prepared.key} {budget} {name} {args.how}", fit)
                 for stage in stages:
                     student = coded_network(lowered, stage.qgraph)
                     logits = torch.cat([student.logits(x) for x in torch.split(found.images, 16)])

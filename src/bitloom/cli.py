@@ -71,7 +71,7 @@ Latency = Annotated[str | None, typer.Option(help="bound of the modelled time of
 Cycles = Annotated[int | None, typer.Option(help="bound of the modelled cycles of an image")]
 MinBits = Annotated[int, typer.Option(help="smallest width of a channel (0: channels may be pruned)")]
 Rounding = Annotated[
-    Refinement, typer.Option(help="after the widths are chosen: GPTQ alone, compensated, or learned (minutes)")
+    Refinement, typer.Option(help="after the widths are chosen: GPTQ alone, compensated, learned, or both (minutes)")
 ]
 Equalize = Annotated[
     float, typer.Option(help="scale channels by this power of their size first (0: not; 0.5 for uneven channels)")

@@ -17,14 +17,16 @@ SHORT = FinetuneOptions(steps=10, batch=16, latent_rate=0.004, every=5)
 
 def test_every_stage_is_there_and_the_best_is_not_worse_than_gptq() -> None:
     graph, calibration, first = start(choices=(0, 2, 2, 3))
-    found = refine(graph, calibration.lowered, first, images(64), images(64, seed=8), Refinement.LEARNED, SHORT)
-    assert [c.stage for c in found] == [Refinement.GPTQ, Refinement.COMPENSATED, Refinement.LEARNED]
+    found = refine(graph, calibration.lowered, first, images(64), images(64, seed=8), Refinement.BOTH, SHORT)
+    assert [c.stage for c in found] == [Refinement.GPTQ, Refinement.COMPENSATED, Refinement.BOTH]
     assert found[0].qgraph is first and best(found).divergence <= found[0].divergence
     assert found[1].divergence < found[0].divergence
     for c in found:
         assert c.divergence == pytest.approx(divergence(calibration.lowered, c.qgraph, images(64, seed=8)), rel=1e-6)
     only = refine(graph, calibration.lowered, first, images(64), images(64, seed=8), Refinement.COMPENSATED)
     assert [c.stage for c in only] == [Refinement.GPTQ, Refinement.COMPENSATED]
+    learned = refine(graph, calibration.lowered, first, images(64), images(64, seed=8), Refinement.LEARNED, SHORT)
+    assert [c.stage for c in learned] == [Refinement.GPTQ, Refinement.LEARNED]
 
 
 def test_a_failed_stage_is_left_out() -> None:

@@ -1,8 +1,8 @@
 """What may follow the choice of widths: compensated rounding, learned rounding; held-out images keep the best network.
 
 Learned rounding trains scales and biases of the whole network at once towards the float network's outputs on the
-calibration images; it begins where compensation ends. Codes stay: with a few hundred images, training them too lowers
-the loss on those images and not on others.
+calibration images. Codes stay: with a few hundred images, training them too lowers the loss on those images and not on
+others.
 """
 
 from __future__ import annotations
@@ -26,11 +26,12 @@ from bitloom.quantize.teacher import FloatNetwork
 
 
 class Refinement(Enum):
-    """How far rounding goes once the widths are known; each includes those before it."""
+    """What follows GPTQ once the widths are known: nothing, one of two, or both (learned after compensated)."""
 
     GPTQ = "gptq"
     COMPENSATED = "compensated"
     LEARNED = "learned"
+    BOTH = "both"
 
 
 @dataclass(frozen=True)
@@ -48,10 +49,10 @@ def refine(
     start: QuantGraph,
     images: Tensor,
     held_out: Tensor,
-    until: Refinement,
+    how: Refinement,
     learning: FinetuneOptions | None = None,
 ) -> tuple[Candidate, ...]:
-    """The network of every stage up to `until`; take `best` of them.
+    """`start` (GPTQ's) and the network after every stage of `how`; take `best` of them.
 
     images: for fitting, float (N, C, H, W), views of one picture next to each other; held_out: others, that only
     compare. learning: of the last stage (default: `learning_options`). Raises DataError when there are too few images.
@@ -59,14 +60,14 @@ def refine(
     if not len(held_out):
         raise DataError("no held-out images to compare roundings; give more calibration images")
     found = [Candidate(Refinement.GPTQ, start, divergence(lowered, start, held_out))]
-    if until is not Refinement.GPTQ:
+    if how in (Refinement.COMPENSATED, Refinement.BOTH):
         options = CompensateOptions(strengths=(1.0,), rows=max(20480, 40 * len(images)))
         fitted, _ = compensate(lowered, start, images, options)
         found.append(Candidate(Refinement.COMPENSATED, fitted, divergence(lowered, fitted, held_out)))
-    if until is Refinement.LEARNED:
+    if how in (Refinement.LEARNED, Refinement.BOTH):
         training = learning_options(images) if learning is None else learning
         learned = finetune(graph, lowered, best(found).qgraph, images, options=training).qgraph
-        found.append(Candidate(Refinement.LEARNED, learned, divergence(lowered, learned, held_out)))
+        found.append(Candidate(how, learned, divergence(lowered, learned, held_out)))
     return tuple(found)
 
 
