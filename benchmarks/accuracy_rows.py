@@ -24,6 +24,7 @@ from bitloom.baselines.search import greedy, random_allocation
 from bitloom.errors import BudgetError
 from bitloom.evaluate import Evaluation, evaluate
 from bitloom.graph.execute import execute
+from bitloom.journal import sources_digest
 from bitloom.quantize.quantize import QuantizeOptions, quantize
 
 #: Order of budgets and allocations: the most telling rows first.
@@ -160,8 +161,9 @@ def cached(folder: Path, key: str, work: Callable[[], Measured]) -> Measured:
 
 
 def identity(row: Row, prepared: Prepared, bits: BitAllocation | None) -> str:
-    """Equal for rows that measure the same weights on the same images, whatever their allocation is called."""
-    digest = hashlib.sha256(repr(sorted(prepared.calibration.activations.items())).encode())
+    """Equal for rows that measure the same weights on the same images with the same code, whatever their allocation is
+    called."""
+    digest = hashlib.sha256(sources_digest().encode() + repr(sorted(prepared.calibration.activations.items())).encode())
     probe = Probe(prepared.calibration, prepared.table(row.rounding))
     for name, widths in ({} if bits is None else bits.bits).items():
         digest.update(name.encode() + probe.rows(name, widths).tobytes())

@@ -54,7 +54,7 @@ class Journal:
 
     def step(self, name: str, key: str, work: Callable[[], Result]) -> Result:
         """The result of `work`, from disk when a step of this name and key has finished before."""
-        digest = hashlib.sha256(f"{_sources()} {key}".encode()).hexdigest()[:16]
+        digest = hashlib.sha256(f"{sources_digest()} {key}".encode()).hexdigest()[:16]
         path = self.folder / f"{name}-{digest}.step"
         saved = _load(path)
         if saved is not None:
@@ -86,8 +86,8 @@ class Journal:
 
 
 @cache
-def _sources() -> str:
-    """Hash of every source file of the package."""
+def sources_digest() -> str:
+    """Hash (hexadecimal) of every source file of the package, for results that are kept outside a journal."""
     root = Path(__file__).parent
     digest = hashlib.sha256()
     for path in sorted(p for p in root.rglob("*") if p.suffix in (".py", ".sv", ".svh", ".cpp", ".h", ".toml")):
