@@ -92,7 +92,7 @@ def test_learned_rounding_is_a_step_and_its_stages_are_in_the_facts(graph, image
     options = CompileOptions(budget=2.0, simulated=0, rounding=Refinement.LEARNED)
     facts = journey(graph, images, tmp_path, options)
     assert "refine" in [step["name"] for step in facts["steps"]]
-    assert list(facts["rounding"]) == ["gptq", "compensated", "learned"]
+    assert list(facts["rounding"]) == ["gptq", "learned"]
     assert all(np.isfinite(v) and v >= 0 for v in facts["rounding"].values())
     assert all(step["resumed"] for step in journey(graph, images, tmp_path, options)["steps"])
 
