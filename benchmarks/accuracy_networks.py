@@ -159,10 +159,11 @@ def prepare(network: str, data: Path, out: Path, views: int | None = None) -> Pr
     }
     measuring = torch.cat([second, first]) if source.everywhere else second  # output errors are of the first 64
     costs: dict[str, LayerCosts] = journal.step("costs", key, lambda: layer_costs(calibration, gptq, measuring))
-    tables, all_views = (
-        {"gptq": gptq, "nearest": nearest},
-        lambda: _seen(_calibration_images(network, source, data), source),
-    )
+
+    def all_views() -> Tensor:
+        return _seen(_calibration_images(network, source, data), source)
+
+    tables = {"gptq": gptq, "nearest": nearest}
     return Prepared(graph, calibration, tables, costs, samples, second, third, spare, all_views, journal, key)
 
 

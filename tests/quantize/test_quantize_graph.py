@@ -1,4 +1,7 @@
-"""From float graphs to integer networks: fusion, exactness of the parts, closeness of the whole, and every refusal."""
+"""From float graphs to integer networks: fusion, exactness of the parts, closeness of the whole, and every refusal.
+
+Longer than most: one small graph of each kind of layer and one test a refusal, which share their builders.
+"""
 
 from __future__ import annotations
 
