@@ -146,7 +146,7 @@ def test_integer_network_is_close_to_float_and_fake(method: Rounding) -> None:
             assert np.array_equal(naive[name], fast[name][0])
             off = np.abs(fake[name].double().numpy() / tensor.scale + tensor.zero_point - fast[name])
             assert off.max() < 1.1 and (off > 0.5).mean() < 0.001, name
-    assert errors[0] < 0.015 and errors[1] < 0.12 and errors[0] < errors[1] < errors[2] < 0.6
+    assert errors[0] < 0.016 and errors[1] < 0.12 and errors[0] < errors[1] < errors[2] < 0.6
 
 
 def test_gptq_and_bias_correction_help() -> None:

@@ -64,5 +64,5 @@ def test_bad_input_is_refused() -> None:
     broken[3] = float("nan")
     with pytest.raises(DataError, match="images for reconstruction hold NaN"):
         reconstruct(calibration.lowered, first, broken)
-    with pytest.raises(TrainingError, match=r"mp: the block error is (nan|inf) at step \d+; lower latent_rate"):
+    with pytest.raises(TrainingError, match=r"\w+: the block error is (nan|inf) at step \d+; lower latent_rate"):
         reconstruct(calibration.lowered, first, images(20), replace(SHORT, scale_rate=1e6))

@@ -8,7 +8,7 @@ import pytest
 from bitloom.errors import WeightsError
 from bitloom.quantize import rounding
 from bitloom.quantize.code_range import highest, lowest
-from bitloom.quantize.observe import fit_quantizer, quantizer_of
+from bitloom.quantize.observe import EXPONENT, fake_quantize, fit_quantizer, quantizer_of
 from bitloom.quantize.rounding import ALL_WIDTHS, Rounding, RoundingOptions, round_layer
 
 
@@ -119,3 +119,15 @@ def test_activation_quantizer_holds_zero_and_clips_outliers() -> None:
     assert fitted.scale < 0.75 * whole.scale and whole.scale == pytest.approx((20 - values.min()) / 254)
     relu = fit_quantizer(np.abs(values))
     assert relu.zero_point == -127
+
+
+def test_a_range_has_the_least_error_of_its_exponent() -> None:
+    values = np.random.default_rng(1).laplace(size=100_000).astype(np.float32)
+    ranges = {p: fit_quantizer(values, exponent=p) for p in (1.4, 2.0)}
+    assert ranges[1.4].scale < 0.97 * ranges[2.0].scale  # squares spare the tail
+    assert fit_quantizer(values) == ranges[EXPONENT]
+    for p in ranges:
+        error = {q: float((np.abs(fake_quantize(values, q) - values) ** p).mean()) for q in ranges.values()}
+        whole = fit_quantizer(values, clip=False)
+        assert min(error, key=error.__getitem__) is ranges[p]
+        assert error[ranges[p]] < float((np.abs(fake_quantize(values, whole) - values) ** p).mean())

@@ -1,4 +1,9 @@
-"""Activation scales: per tensor, asymmetric, 255 levels, by the least squared error over clipping candidates."""
+"""Activation scales: per tensor, asymmetric, 255 levels, by the least error over clipping candidates.
+
+The error of a value counts with an exponent of 1.4. Squares spare the few largest values at the price of coarse steps
+for all others, and what falls to zero then costs a deep network a good part of its signal's slope; at 1 a range breaks
+down (docs/quantization.md).
+"""
 
 from __future__ import annotations
 
@@ -21,6 +26,7 @@ from bitloom.quantize.qgraph import FRACTION_BITS
 Values = npt.NDArray[np.float32]
 TINY_SCALE = 2.0**-30  #: of a tensor that is zero on every image, before its producer's floor raises it
 LEVELS = 254  #: steps between code -127 and code 127
+EXPONENT = 1.4  #: of a value's absolute error, where a range is chosen
 
 
 @dataclass(frozen=True)
@@ -137,15 +143,15 @@ def fake_quantize(x: Values, q: ActivationQuantizer) -> Values:
     return np.asarray((codes - q.zero_point) * q.scale)
 
 
-def fit_quantizer(values: Values, clip: bool = True) -> ActivationQuantizer:
-    """The quantizer of least squared error on `values` (1-D float32); clip = False keeps the whole range."""
+def fit_quantizer(values: Values, clip: bool = True, exponent: float = EXPONENT) -> ActivationQuantizer:
+    """The quantizer of least mean |error|^exponent on `values` (1-D float32); clip = False keeps the whole range."""
     low, high = float(min(values.min(), 0.0)), float(max(values.max(), 0.0))
     best = quantizer_of(low, high)
     if not clip or low == high:
         return best
 
     def error(q: ActivationQuantizer) -> float:
-        return float(np.square(fake_quantize(values, q) - values).sum())
+        return float((np.abs(fake_quantize(values, q) - values) ** exponent).sum())
 
     least = error(best)
     for f in np.linspace(1.0, 0.3, 36):  # both ends together, then each end alone
