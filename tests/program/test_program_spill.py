@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from test_program_machine import check_exact
 
@@ -75,6 +75,7 @@ def test_layers_wait_for_what_they_load() -> None:
 
 
 @settings(max_examples=60, deadline=None)
+@example(seed=2208546, arch=ARCHS[0], rows=4)  # a layer of stride 2 that leaves the last row of its input unread
 @given(seed=st.integers(0, 2**32 - 1), arch=st.sampled_from(ARCHS), rows=st.integers(1, 6))
 def test_random_networks_are_exact_in_a_small_memory(seed: int, arch: ArchConfig, rows: int) -> None:
     rng = np.random.default_rng(seed)

@@ -109,7 +109,9 @@ class SpillBuilder(Builder):
             src = self._stripe(node.input, low, high, f"{node.input} {label}")
             copy = next(n for n in self.laid.graph.nodes if n.output == node.input)
             assert isinstance(copy, QPool)
-            self.jobs.append(EngineJob(copy.name, copy, source, src, None, low, high, self._window(copy, low, source)))
+            self.jobs.append(
+                EngineJob(copy.name, copy, source, src, None, low, high, self._window(copy, low, source, high))
+            )
         residual = None if node.residual is None else self._source(node.residual, first, end, label)
         away = self._is_away(node.output)
         dst = self._stripe(node.output, first, end, f"{node.output} {label}") if away else self._tensor(node.output)
@@ -127,12 +129,12 @@ class SpillBuilder(Builder):
             self.jobs.append(LoadJob(f"load {name}", buffer, home=self._home(name)))
         return buffer
 
-    def _window(self, node: QConv | QPool, first: int, src: Buffer, end: int | None = None) -> Window:
-        """The layer's window for rows first .. end-1 (None: as many as src holds), on the rows that src holds."""
+    def _window(self, node: QConv | QPool, first: int, src: Buffer, end: int) -> Window:
+        """The layer's window for rows first .. end-1, on the rows that src holds."""
         full = self.laid.windows[node.name]
-        rows = src.y0 + src.rows - first if end is None else end - first
         top = full.top - full.stride * first + src.y0
-        return Window(full.kernel, full.stride, top, full.left, (src.rows, full.in_size[1]), (rows, full.out_size[1]))
+        sizes = (src.rows, full.in_size[1]), (end - first, full.out_size[1])
+        return Window(full.kernel, full.stride, top, full.left, *sizes)
 
 
 def spill(
