@@ -29,12 +29,13 @@ def _pixelwise(bits: list[int]) -> QuantGraph:
     rng = np.random.default_rng(7)
     low, high = (np.array([f(b) for b in bits])[:, None, None, None] for f in (lowest, highest))
     weight = rng.integers(low, high + 1, node.weight.shape, np.int8)
+    weight[(np.array(bits) == 1)[:, None, None, None] & (weight == 0)] = 1
     make.nodes[0] = replace(node, weight=weight, bits=np.array(bits, dtype=np.int8))
     return make.graph("pixelwise", out)
 
 
 def test_lane_words_are_header_then_planes_msb_first() -> None:
-    graph = _pixelwise([3, 8, 0, 5, 2, 4, 6, 7])
+    graph = _pixelwise([3, 8, 0, 5, 2, 1, 6, 7])
     node = graph.nodes[0]
     assert isinstance(node, QConv)
     (stream,) = lower(graph, plan(graph, TINY)).weights
@@ -49,7 +50,8 @@ def test_lane_words_are_header_then_planes_msb_first() -> None:
         assert header >> 52 & 15 == int(node.bits[lane])
         count = int(node.bits[lane])
         for plane in range(count):
-            expected = sum((int(node.weight[lane, i, 0, 0]) >> (count - 1 - plane) & 1) << i for i in range(8))
+            at = max(count - 1 - plane, count == 1)  # a binary weight has its sign
+            expected = sum((int(node.weight[lane, i, 0, 0]) >> at & 1) << i for i in range(8))
             assert words[8 + plane] == expected
         assert not words[8 + count :].any()
 
@@ -127,5 +129,26 @@ def test_reader_refuses_impossible_streams() -> None:
         LaneReader(TINY, [bytes(bad)])
     wide = bytearray(stream)
     wide[16 + 6] = 0x90  # bits[55:52] = 9
-    with pytest.raises(ProgramError, match=r"lane 0 has 9 bits; legal: 0, 2..8"):
+    with pytest.raises(ProgramError, match=r"lane 0 has 9 bits; legal: 0..8"):
         LaneReader(TINY, [bytes(wide)]).vector(1)
+
+
+def test_binary_rows_must_be_whole() -> None:
+    graph = _pixelwise([1] * 8)
+    node = graph.nodes[0]
+    assert isinstance(node, QConv)
+    weights = LaneReader(TINY, list(lower(graph, plan(graph, TINY)).weights)).vector(1).weight
+    assert np.array_equal(weights[:, 0], node.weight[:, :, 0, 0]) and set(weights.ravel()) == {-1, 1}
+    hole = node.weight.copy()
+    hole[2, 3] = 0
+    assert set(node.bits) == {1}
+    broken = replace(graph, nodes=(replace(node, weight=hole),))
+    with pytest.raises(ProgramError, match=r"channel 2 has 1 bit, but a code of 0; legal: -1 and 1, or more bits"):
+        lower(broken, plan(broken, TINY))
+    part = replace(node, weight=node.weight[:, :6].copy())
+    image = replace(graph.tensors["image"], shape=(6, 2, 2))
+    narrow = replace(graph, nodes=(part,), tensors=graph.tensors | {"image": image})
+    with pytest.raises(
+        ProgramError, match=r"channel 0 has 1 bit, but the layer .*a binary weight cannot be 0; use 2 bits"
+    ):
+        lower(narrow, plan(narrow, TINY))

@@ -80,10 +80,12 @@ class LaneReader:
         return VectorWeights(weight, bias, mult, unsigned(49, 2), unsigned(51, 1), bits)
 
     def _lane_weights(self, lane: int, bits: int, steps: int, two_pass: bool) -> Int8Array:
-        if bits == 1 or bits > 8:
-            raise ProgramError(f"weight stream: lane {lane} has {bits} bits; legal: 0, 2..8")
+        if bits > 8:
+            raise ProgramError(f"weight stream: lane {lane} has {bits} bits; legal: 0..8")
         planes = self._words(lane, steps * bits).reshape(steps, bits, -1).astype(np.int64)
-        if two_pass and bits >= 6:
+        if bits == 1:
+            value = 1 - 2 * planes[:, 0]
+        elif two_pass and bits >= 6:
             value = 16 * _digit(planes[:, : bits - 4], True) + _digit(planes[:, bits - 4 :], False)
         else:
             value = _digit(planes, True)

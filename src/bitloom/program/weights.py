@@ -117,6 +117,9 @@ class WeightPacker:
             weights = step_weights(step, first, end, arch.channels)
             for bits in sorted({int(b) for b in node.bits[first:end]} - {0}):
                 rows = np.flatnonzero(node.bits[first:end] == bits)
+                if bits == 1 and not weights[rows].all():
+                    broken = rows[~weights[rows].all(axis=(1, 2))]
+                    raise ProgramError(_binary_zero(step, node, first + int(broken[0]), arch))
                 packed = _pack_planes(weights[rows], bits)
                 planes.update({int(lanes[r]): packed[i] for i, r in enumerate(rows)})
         for index, lane in enumerate(self._lanes):
@@ -184,12 +187,26 @@ def _pack_planes(weights: Int8Array, bits: int) -> Uint8Array:
     """(lanes, steps, C) codes -> (lanes, steps * bits, bytes of a word): planes of two's complement, MSB first.
 
     Widths of 6 to 8 need no other order: hi planes (MSB first), then four lo planes, are the code's bits from the top.
+    A binary code has its sign: bit 0 of it is 1 anyway.
     """
     lanes, steps, channels = weights.shape
+    if bits == 1:
+        weights = weights >> 1
     shift = np.arange(bits - 1, -1, -1, dtype=np.uint8)[None, None, :, None]
     planes = (weights.view(np.uint8)[:, :, None, :] >> shift) & 1
     packed = np.packbits(planes.reshape(lanes, steps * bits, channels), axis=2, bitorder="little")
     return np.asarray(packed, dtype=np.uint8)
+
+
+def _binary_zero(step: EngineStep, node: QConv, channel: int, arch: ArchConfig) -> str:
+    """Why a lane of binary weights cannot hold what the array wants of it."""
+    if not node.weight[channel].all():
+        return f"{node.name}: channel {channel} has 1 bit, but a code of 0; legal: -1 and 1, or more bits"
+    what = "is folded" if step.fold is not None else f"has {node.weight.shape[1]} input channels"
+    return (
+        f"{node.name}: channel {channel} has 1 bit, but the layer {what}, which leaves lanes of {arch.channels} channels "
+        f"in part unused, and a binary weight cannot be 0; use 2 bits or more there"
+    )
 
 
 def _blocks(beats: Uint8Array, lanes: IntArray, tag_width: int) -> bytes:

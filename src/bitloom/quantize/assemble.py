@@ -34,6 +34,7 @@ def make_conv(
     """
     source, target = tensors[step.input], tensors[step.output]
     codes, scale, bias = _normal_rows(codes, scale, bias, source, target)
+    bits = np.where(codes.any(axis=1), bits, np.minimum(bits, bits != 1)).astype(bits.dtype)  # no binary code is 0
     weight = codes.reshape(step.weight.shape)
     sums = codes.sum(axis=1, dtype=np.int64)
     res_mult, post, lo, hi = _output(step, tensors)
@@ -64,7 +65,8 @@ def _normal_rows(
     small = ~dead & (np.abs(scale) < floor)
     if small.any():
         codes = codes.copy()
-        codes[small] = round_half_up(codes[small] * (np.abs(scale[small]) / floor[small])[:, None]).astype(np.int8)
+        size = round_half_up(np.abs(codes[small]) * (np.abs(scale[small]) / floor[small])[:, None])
+        codes[small] = (np.sign(codes[small]) * size).astype(np.int8)
     scale = np.where(small, np.copysign(floor, scale), scale)
     scale = np.where(dead, target.scale / (source.scale * 2**FRACTION_BITS), scale)
     limit = CONSTANT_LIMIT * target.scale

@@ -1,4 +1,4 @@
-"""Which codes a width has: two's complement up to 4 bits, symmetric from 5 on.
+"""Which codes a width has: -1 and 1 at 1 bit, two's complement from 2 to 4 bits, symmetric from 5 on.
 
 The lowest code -2^(b-1) costs the accelerator nothing while a digit stays within [-15, 15] (docs/spec/arithmetic.md),
 and it is worth most where codes are few: for Gaussian weights and the best scale a fifth of the squared error at
@@ -14,13 +14,13 @@ FULL_RANGE = 4  #: widest codes that use -2^(b-1)
 
 
 def highest(bits: int) -> int:
-    """Largest code of a width: 2^(b-1) - 1, 0 for a pruned channel."""
-    return (1 << (bits - 1)) - 1 if bits else 0
+    """Largest code of a width: 1 at 1 bit, else 2^(b-1) - 1; 0 for a pruned channel."""
+    return max((1 << (bits - 1)) - 1, 1) if bits else 0
 
 
 def lowest(bits: int) -> int:
     """Smallest code of a width."""
-    return -highest(bits) - int(0 < bits <= FULL_RANGE)
+    return -highest(bits) - int(1 < bits <= FULL_RANGE)
 
 
 def lows(tops: Tensor) -> Tensor:

@@ -39,7 +39,8 @@ def test_weight_regs_follow_their_rules(channels: int) -> None:
             active = shadow.copy()
         if valid[cycle]:
             start = plane[cycle] * (31 if signed[cycle] else 1)
-            shadow = start if first[cycle] else (shadow * 2 + plane[cycle]) % 32
+            later = start | 1 if signed[cycle] else (shadow * 2 + plane[cycle]) % 32  # 0 1: a binary weight
+            shadow = start if first[cycle] else later
         elif clear[cycle]:
             shadow = np.zeros_like(shadow)
 
@@ -84,7 +85,7 @@ class Stimulus:
                 cycle = last - width[lane] + 1 + k
                 self.plane["valid"][cycle, lane] = 1
                 self.plane["first"][cycle, lane] = k == 0
-                self.plane["signed"][cycle, lane] = signed[lane]
+                self.plane["signed"][cycle, lane] = signed[lane] and k == 0
                 self.planes[cycle, lane] = digit[lane] >> (width[lane] - 1 - k) & 1
 
     def run(self, defines: tuple[str, ...]) -> dict[str, np.ndarray]:

@@ -123,7 +123,8 @@ int main(int, char** argv) {
         for (unsigned c = 0; c < C; c++) {
           const int plane = bit(top.plane_o, l * C + c);
           int8_t& digit = shadow[l * C + c];
-          const int five = first ? (sign ? -plane & 31 : plane) : ((digit << 1) | plane) & 31;
+          const int later = sign ? (-plane & 31) | 1 : ((digit << 1) | plane) & 31;
+          const int five = first ? (sign ? -plane & 31 : plane) : later;
           digit = int8_t(five >= 16 ? five - 32 : five);
         }
       }

@@ -1,6 +1,10 @@
 // Shadow and active digits of one lane of C channels, kept as five bit planes: digit of c = {digit_o[4][c] .. digit_o[0][c]}.
 // All inputs are registered here first, so that swap and clear have the loads of one lane each. After that register:
-//   plane_valid_i and first: digit <= signed ? {5{plane}} : {4'b0, plane};  valid, not first: digit <= {digit[3:0], plane}
+//   plane_valid_i with {first, signed}:
+//     1 1   digit <= {5{plane}}              first plane of a signed digit
+//     1 0   digit <= {4'b0, plane}           first plane of an unsigned digit
+//     0 0   digit <= {digit[3:0], plane}     any further plane
+//     0 1   digit <= {{4{plane}}, 1'b1}      the plane of a binary weight: +1, or -1 where it is set
 //   clear_i   shadow digits <= 0; with plane_valid_i the plane instead
 //   swap_i    active <= shadow as it was before this cycle's planes; digit_o changes in the next cycle
 // Reset only of swap and plane_valid: a step clears the shadow before its planes. Resource: 11·C flip-flops, about 5·C LUTs.
@@ -33,8 +37,8 @@ module bl_weight_regs #(
     signed_q <= plane_signed_i;
     plane_q  <= plane_i;
     if (valid_q) begin
-      shadow_q[0] <= plane_q;
-      for (int k = 1; k < 5; k++) shadow_q[k] <= first_q ? plane_q & {C{signed_q}} : shadow_q[k-1];
+      shadow_q[0] <= plane_q | {C{signed_q & ~first_q}};
+      for (int k = 1; k < 5; k++) shadow_q[k] <= first_q | signed_q ? plane_q & {C{signed_q}} : shadow_q[k-1];
     end else if (clear_q) begin
       shadow_q <= '0;
     end

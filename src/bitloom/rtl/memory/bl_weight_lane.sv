@@ -9,6 +9,7 @@
 // words reserved; three cycles later header_o and steps_o[k] say whether it holds a header, k + 1 steps. So all lanes
 // reserve the same steps, and a reserved word can be read at any later time. steps_o is that of the last header read.
 // Planes of a pass: hi: bits - 4 of a lane with 6..8 bits, else 0; lo: 4 of these, else bits.
+// plane_first_o, plane_signed_o: what bl_weight_regs makes of a plane; the one plane of a binary weight is 0 1.
 // Resource: RingWords·C bits of block RAM (128 wide, one read per 128/C words), about 100 flip-flops.
 module bl_weight_lane #(
   parameter int unsigned C         = 8,
@@ -121,12 +122,14 @@ module bl_weight_lane #(
   // [0] one cycle after the command, [1] with the memory's output register
   logic [1:0]           bits_word_q, valid_q, first_q, signed_q;   // bits_word: the header word that holds the bits
   logic [1:0][SelW-1:0] sub_q;
+  logic                 binary;
+  assign binary = lo_q == 3'd1;
 
   always_ff @(posedge clk_i) begin
     bits_word_q <= {bits_word_q[0], cmd_header && cmd_index == 4'(BitsWord)};
     valid_q     <= {valid_q[0], cmd_valid & read & ~cmd_header};
-    first_q     <= {first_q[0], cmd_index == '0};
-    signed_q    <= {signed_q[0], cmd_hi | (hi_q == '0)};
+    first_q     <= {first_q[0], cmd_index == '0 && !binary};
+    signed_q    <= {signed_q[0], cmd_index == '0 && (cmd_hi || hi_q == '0)};
     sub_q       <= {sub_q[0], sub};
   end
 
