@@ -34,7 +34,7 @@ def make_conv(
     """
     source, target = tensors[step.input], tensors[step.output]
     codes, scale, bias = _normal_rows(codes, scale, bias, source, target)
-    bits = np.where(codes.any(axis=1), bits, np.minimum(bits, bits != 1)).astype(bits.dtype)  # no binary code is 0
+    bits = np.where((bits == 1) & ~codes.any(axis=1), 0, bits).astype(np.int8)  # no binary code is 0
     weight = codes.reshape(step.weight.shape)
     sums = codes.sum(axis=1, dtype=np.int64)
     res_mult, post, lo, hi = _output(step, tensors)
