@@ -1,4 +1,4 @@
-"""Binary channels (codes -1 and 1) among all other widths: RTL simulation = integer reference, under random AXI stalls."""
+"""Binary channels (codes -1 and 1) among all other widths: RTL simulation = reference, under random AXI stalls."""
 
 from dataclasses import replace
 

@@ -204,8 +204,8 @@ def _binary_zero(step: EngineStep, node: QConv, channel: int, arch: ArchConfig) 
         return f"{node.name}: channel {channel} has 1 bit, but a code of 0; legal: -1 and 1, or more bits"
     what = "is folded" if step.fold is not None else f"has {node.weight.shape[1]} input channels"
     return (
-        f"{node.name}: channel {channel} has 1 bit, but the layer {what}, which leaves lanes of {arch.channels} channels "
-        f"in part unused, and a binary weight cannot be 0; use 2 bits or more there"
+        f"{node.name}: channel {channel} has 1 bit, but the layer {what}, which leaves lanes of {arch.channels} "
+        f"channels in part unused, and a binary weight cannot be 0; use 2 bits or more there"
     )
 
 
