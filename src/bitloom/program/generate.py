@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from bitloom.program.c_header import c_header
 from bitloom.program.commands import markdown, systemverilog_package
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -12,6 +13,7 @@ ROOT = Path(__file__).resolve().parents[3]
 GENERATED = {
     "src/bitloom/rtl/bl_pkg.sv": systemverilog_package,
     "docs/spec/commands.md": markdown,
+    "src/bitloom/board/driver/bitloom_regs.h": c_header,
 }
 
 
