@@ -48,11 +48,15 @@ class BuildOptions:
 
 @dataclass(frozen=True)
 class Design:
-    """What is simulated: a top module named bl_top with the ports of the accelerator, its sources and parameters."""
+    """What is simulated: a top module named bl_top with the ports of the accelerator, its sources and parameters.
+
+    main: a C++ file that takes the place of the harness's main.cpp, which runs job folders (None: that one).
+    """
 
     name: str
     sources: tuple[Path, ...]
     parameters: dict[str, int]
+    main: Path | None = None
 
 
 @dataclass(frozen=True)
@@ -88,6 +92,11 @@ def cache_folder() -> Path:
 def harness_sources() -> tuple[Path, ...]:
     """The C++ files of the harness, sorted."""
     return tuple(sorted((Path(__file__).parent / "cpp").glob("*.[ch]*")))
+
+
+def _host_sources(design: Design) -> tuple[Path, ...]:
+    harness = harness_sources()
+    return harness if design.main is None else (*(p for p in harness if p.name != "main.cpp"), design.main)
 
 
 def registers_header() -> str:
@@ -130,7 +139,7 @@ def build_key(design: Design, options: BuildOptions, tools: Toolchain) -> str:
         "make": _make_variables(tools),
     }
     digest.update(json.dumps(facts, sort_keys=True).encode())
-    for path in (*design.sources, *harness_sources()):
+    for path in (*design.sources, *_host_sources(design)):
         content = path.read_bytes()
         digest.update(f"{path.name} {len(content)}\n".encode() + content)
     return digest.hexdigest()[:32]
@@ -169,7 +178,7 @@ def build_design(design: Design, options: BuildOptions) -> SimBinary:
 def _compile(design: Design, options: BuildOptions, tools: Toolchain, work: Path, log: Path) -> None:
     work.mkdir(parents=True)
     (work / "bl_registers.h").write_text(registers_header())
-    cpp = [p for p in harness_sources() if p.suffix == ".cpp"]
+    cpp = [p for p in _host_sources(design) if p.suffix == ".cpp"]
     include = f"-I{harness_sources()[0].parent} -I{work}"
     arguments = [*verilator_arguments(design, options), "-CFLAGS", include, "--Mdir", str(work)]
     _logged([*tools.verilator, *arguments, *map(str, design.sources), *map(str, cpp)], tools, log, "w", work)
