@@ -20,19 +20,20 @@ from bitloom.program.plan import plan
 from bitloom.quantize.qgraph import Int8Array, QuantGraph
 from bitloom.reference.fast import run_fast
 from bitloom.simulate.build import BuildOptions, SimBinary, accelerator, build_design
-from bitloom.target.arch import ArchConfig, named_arch
+from bitloom.target.arch import ArchConfig
 from random_networks import random_codes, random_network
 
 HERE = Path(__file__).parent
 DRIVER = Path(str(files("bitloom") / "board" / "driver"))
-TINY = named_arch("tiny")
+#: Two weight ports, and so few rows that some networks keep tensors in DDR.
+ARCH = ArchConfig("board", 4, 16, 16, 2, 8, 8, 2048, 64)
 SANITIZE = "-O1 -g -fsanitize=address,undefined -fno-sanitize-recover=all"
 MEMORY = 1 << 21
 
 
 @dataclass(frozen=True, eq=False)
 class Case:
-    """A random network with its program, images of one run (N, C, H, W) and what the integer reference makes of them."""
+    """A random network with its program, images of one run (N, C, H, W) and the results of the integer reference."""
 
     graph: QuantGraph
     program: Program
@@ -40,9 +41,9 @@ class Case:
     expected: Int8Array
 
 
-def case(seed: int, batch: int = 1, arch: ArchConfig = TINY) -> Case:
+def case(seed: int, batch: int = 1, arch: ArchConfig = ARCH) -> Case:
     rng = np.random.default_rng(seed)
-    graph = random_network(rng)
+    graph = random_network(rng, largest_map=20)
     images = np.stack([random_codes(rng, graph.tensors[graph.input].shape) for _ in range(batch)])
     program = lower(graph, plan(graph, arch, batch))
     return Case(graph, program, images, run_fast(graph, images)[graph.output])
@@ -113,14 +114,22 @@ class Board:
 def make(folder: Path, target: str, flags: str) -> None:
     """Builds a target of the driver's Makefile in a copy of its folder."""
     shutil.copytree(DRIVER, folder, dirs_exist_ok=True)
-    command = ["make", "-s", "-C", str(folder), target, f"CFLAGS={flags}", f"BACKEND={HERE / 'cpp' / 'bitloom_socket.c'}"]
+    command = [
+        "make",
+        "-s",
+        "-C",
+        str(folder),
+        target,
+        f"CFLAGS={flags}",
+        f"BACKEND={HERE / 'cpp' / 'bitloom_socket.c'}",
+    ]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
 
 
 @pytest.fixture(scope="session")
 def server() -> SimBinary:
-    design = replace(accelerator(TINY), name="tiny board", main=HERE / "cpp" / "server.cpp")
+    design = replace(accelerator(ARCH), name="board", main=HERE / "cpp" / "server.cpp")
     return build_design(design, BuildOptions(trace=False))
 
 

@@ -17,7 +17,7 @@ from bitloom.target.arch import NAMED
 
 @pytest.mark.parametrize("ports", [1, 2, 4])
 def test_the_wrapper_elaborates_around_the_real_top(ports: int, tmp_path: Path) -> None:
-    path = tmp_path / "bitloom_top.sv"
+    path = tmp_path / "bitloom_top.v"
     path.write_text(wrapper(replace(NAMED["tiny"], weight_ports=ports)))
     tools = find_toolchain()
     flags = [
@@ -31,15 +31,15 @@ def test_the_wrapper_elaborates_around_the_real_top(ports: int, tmp_path: Path) 
     ]
     command = [*tools.verilator, *flags, *map(str, rtl_sources()), str(path)]
     done = subprocess.run(command, env=tools.environment, capture_output=True, text=True, check=False)
-    told = [line for line in done.stderr.splitlines() if "bitloom_top.sv" in line]
+    told = [line for line in done.stderr.splitlines() if "bitloom_top.v" in line]
     assert done.returncode == 0 and not told, done.stderr[-2000:]
 
 
 def test_ports_are_flat_and_complete() -> None:
     text = wrapper(NAMED["full"])
     for port in ("w0", "w3", "d", "c"):
-        assert f"input  logic [127:0] m_axi_{port}_rdata" in text and f"assign m_axi_{port}_arcache = 4'b0011;" in text
-    assert "output logic [15:0] m_axi_d_wstrb" in text and "m_axi_c_wdata" not in text and "m_axi_w4" not in text
+        assert f"input  wire [127:0] m_axi_{port}_rdata" in text and f"assign m_axi_{port}_arcache = 4'b0011;" in text
+    assert "output wire [15:0] m_axi_d_wstrb" in text and "m_axi_c_wdata" not in text and "m_axi_w4" not in text
     assert ".m_axi_w_araddr_o({m_axi_w3_araddr, m_axi_w2_araddr, m_axi_w1_araddr, m_axi_w0_araddr})" in text
     assert f"32'h{NAMED['full'].hash:08X}" in text
     assert (

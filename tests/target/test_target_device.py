@@ -53,6 +53,7 @@ def test_unknown_device_lists_the_legal_names() -> None:
         (("[dsp]\nvalue = 3528\nsource =", "[dsp]\nvalue = 3528\norigin ="), "'dsp' needs a value and a source"),
         (("[dsp]\n", "[cores]\nvalue = 1\nsource = 'x'\n[dsp]\n"), "unknown figure 'cores'"),
         (("[dsp]", "[dsp"), "cannot be read"),
+        (('"xczu15eg-ffvb1156-2-i"', "15"), "mpsoc_part = 15; legal: a full name such as 'xczu15eg-ffvb1156-2-i'"),
     ],
 )
 def test_a_broken_device_file_is_refused(tmp_path: Path, change: tuple[str, str], text: str) -> None:

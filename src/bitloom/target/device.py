@@ -20,6 +20,8 @@ class Device:
     dsp_kind: DSP48E2 holds the four-product packing (27 × 18 bits); DSP48E1 (25 × 18) needs two slices for it.
     ddr_gb_per_s: peak of all channels together, 1e9 bytes.  ddr_ports × ddr_port_bits: memory ports of the logic.
     clock_mhz: clock at which times are reported.  static_w: static power, watts, an assumption.
+    mpsoc_part: the vendor's full name of the part, package and speed grade, that board files are written for; only a
+    Zynq UltraScale+ MPSoC has one, '' otherwise.
     """
 
     name: str
@@ -36,6 +38,7 @@ class Device:
     ddr_port_bits: int
     clock_mhz: float
     static_w: float
+    mpsoc_part: str = ""
     sources: dict[str, str] = field(default_factory=dict, hash=False, compare=False)
 
     def __post_init__(self) -> None:
@@ -58,7 +61,8 @@ class Device:
 
 
 #: Figures of a device file: a table with `value` and `source` each.
-FIGURES = tuple(f.name for f in fields(Device) if f.name not in ("name", "title", "dsp_kind", "sources"))
+FIGURES = tuple(f.name for f in fields(Device) if f.name not in ("name", "title", "dsp_kind", "mpsoc_part", "sources"))
+_PART = "mpsoc_part"  #: a table of the same form that may be absent, its value a text
 
 
 def _folder() -> Path:
@@ -81,19 +85,26 @@ def read_device(path: Path) -> Device:
             raise TargetError(
                 f"device file '{path.name}' lacks '{key}'; needed: name, title, dsp_kind, {', '.join(FIGURES)}"
             )
-    unknown = set(data) - {"name", "title", "dsp_kind", *FIGURES}
+    unknown = set(data) - {"name", "title", "dsp_kind", _PART, *FIGURES}
     if unknown:
         raise TargetError(
             f"device file '{path.name}': unknown figure '{sorted(unknown)[0]}'; legal: {', '.join(FIGURES)}"
         )
-    for key in FIGURES:
+    given = (*FIGURES, _PART) if _PART in data else FIGURES
+    for key in given:
         entry = data[key]
         if not isinstance(entry, dict) or "value" not in entry or not str(entry.get("source", "")).strip():
             raise TargetError(f"device file '{path.name}': '{key}' needs a value and a source")
-        if isinstance(entry["value"], bool) or not isinstance(entry["value"], int | float):
+        if key == _PART:
+            if not isinstance(entry["value"], str) or not entry["value"].startswith("xc"):
+                raise TargetError(
+                    f"device file '{path.name}': {_PART} = {entry['value']!r}; legal: a full name such as "
+                    "'xczu15eg-ffvb1156-2-i'"
+                )
+        elif isinstance(entry["value"], bool) or not isinstance(entry["value"], int | float):
             raise TargetError(f"device file '{path.name}': {key} = {entry['value']!r} must be a number")
-    values = {key: data[key]["value"] for key in FIGURES}
-    sources = {key: str(data[key]["source"]) for key in FIGURES}
+    values = {key: data[key]["value"] for key in given}
+    sources = {key: str(data[key]["source"]) for key in given}
     return Device(str(data["name"]), str(data["title"]), str(data["dsp_kind"]), **values, sources=sources)
 
 
