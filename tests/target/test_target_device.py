@@ -20,7 +20,7 @@ def test_the_five_devices_are_there() -> None:
 def test_every_figure_has_a_source(name: str) -> None:
     device = load_device(name)
     assert device.name == name
-    assert set(device.sources) == set(FIGURES)
+    assert set(device.sources) - {"mpsoc_part"} == set(FIGURES)
     assert all(len(source) > 15 for source in device.sources.values())
     assert device.lutram < device.lut < device.ff
 

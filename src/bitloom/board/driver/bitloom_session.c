@@ -83,6 +83,8 @@ void bitloom_session_close(struct bitloom_session *session) {
 
 const struct bitloom_program *bitloom_session_program(const struct bitloom_session *session) { return &session->program; }
 
+const char *bitloom_session_graph_hash(const struct bitloom_session *session) { return session->program.graph_hash; }
+
 void bitloom_session_shapes(const struct bitloom_session *session, uint32_t input[4], uint32_t output[4]) {
   const struct bitloom_program *p = &session->program;
   input[0] = output[0] = p->batch;

@@ -18,6 +18,7 @@ int bitloom_check_file(const char *path, struct bitloom_error *error);
 struct bitloom_session *bitloom_session_open(const char *path, const char *where, struct bitloom_error *error);
 void bitloom_session_close(struct bitloom_session *session);
 const struct bitloom_program *bitloom_session_program(const struct bitloom_session *session);
+const char *bitloom_session_graph_hash(const struct bitloom_session *session);
 /* {batch, channels, rows, columns} of what a run takes and gives. */
 void bitloom_session_shapes(const struct bitloom_session *session, uint32_t input[4], uint32_t output[4]);
 /* One run: int8 codes of the shapes above in and out; counters: BITLOOM_COUNTERS values or NULL. */

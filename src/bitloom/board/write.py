@@ -1,0 +1,54 @@
+"""The board folder of a build: sources, IP packaging, project, device tree, driver, and the compiled network."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+from bitloom.board.network import NetworkFacts, write_network
+from bitloom.board.rtl import write_rtl
+from bitloom.board.scripts import write_scripts
+from bitloom.board.settings import BoardSettings, settings_for
+from bitloom.errors import OutputError, TargetError
+from bitloom.program.container import Program, save
+from bitloom.target.arch import ArchConfig
+from bitloom.target.device import Device
+
+_DRIVER = Path(__file__).parent / "driver"
+
+
+def write_board(
+    arch: ArchConfig,
+    device: Device,
+    folder: Path,
+    program: Program | None = None,
+    network: NetworkFacts | None = None,
+    settings: BoardSettings | None = None,
+) -> Path:
+    """Writes everything that a person with a board needs into `folder` and returns its README.
+
+    program, network: a compiled network that goes along in `folder/program` (None: hardware and driver alone).
+    settings: None takes those of the device's data file. TargetError for a device without a Zynq UltraScale+ MPSoC, or a
+    program of another build; OutputError where the folder cannot be written.
+    """
+    chosen = settings_for(device) if settings is None else settings
+    if program is not None and program.arch.hash != arch.hash:
+        raise TargetError(
+            f"the program '{program.name}' is for build '{program.arch.name}' (hash {program.arch.hash:08x}), not for "
+            f"'{arch.name}' (hash {arch.hash:08x}); compile it for '{arch.name}'"
+        )
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        write_scripts(arch, chosen, write_rtl(arch, folder / "rtl"), program, folder)
+        (folder / "driver").mkdir(exist_ok=True)
+        for path in sorted(_DRIVER.iterdir()):
+            if path.is_file():
+                shutil.copyfile(path, folder / "driver" / path.name)
+        if program is not None:
+            (folder / "program").mkdir(exist_ok=True)
+            save(program, folder / "program" / "program.bitloom")
+        if network is not None:
+            write_network(network, folder / "program")
+    except OSError as error:
+        raise OutputError(f"{folder}: the board files cannot be written ({error.strerror}); choose another folder") from None
+    return folder / "README.md"
