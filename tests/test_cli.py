@@ -116,6 +116,7 @@ def test_compile_of_a_users_own_network_ends_bit_exact(own):
     assert facts["simulation"]["bit_exact"] and facts["mean_bits"] <= 3.5
     assert facts["accuracy"]["labelled"] is False and facts["accuracy"]["calibrated"] is True
     assert (own / "out" / "report.html").is_file()
+    assert "for the board: out/board/README.md" in result.output and (own / "out/board/project.tcl").is_file()
 
 
 def test_compile_says_what_it_does_not_know_about_the_images(own):

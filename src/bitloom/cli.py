@@ -83,6 +83,7 @@ ViewCount = Annotated[
 Simulate = Annotated[int, typer.Option(help="images simulated on RTL (0: none)")]
 Batch = Annotated[int, typer.Option(min=1, help="images that share a run and every pass over its weights (throughput)")]
 Cluster = Annotated[str | None, typer.Option(help="address of a dask scheduler whose workers simulate (host:port)")]
+Board = Annotated[bool, typer.Option(help="write OUT/board: sources, IP, project and driver (Zynq MPSoC)")]
 Out = Annotated[Path, typer.Option(help="output folder")]
 Json = Annotated[bool, typer.Option("--json", help="machine-readable result on stdout")]
 
@@ -128,6 +129,7 @@ def compile_command(
     simulate: Simulate = 1,
     batch: Batch = 1,
     cluster: Cluster = None,
+    board: Board = True,
     out: Out = Path("out"),
     as_json: Json = False,
 ) -> None:
@@ -143,6 +145,8 @@ def compile_command(
         rounding=rounding,
         views=views,
         equalize=equalize,
+        board=board,
+        preprocess=preprocess,
     )
     _compile(graph, preprocess, data, calibration, evaluate, target, arch, out, options, as_json)
 
@@ -178,6 +182,7 @@ def finetune_command(
     calibration: CalibrationCount = 200,
     views: ViewCount = 4,
     simulate: Simulate = 1,
+    board: Board = True,
     out: Out = Path("out"),
     as_json: Json = False,
 ) -> None:
@@ -197,7 +202,15 @@ def finetune_command(
         seed=seed,
     )
     training = Training(pictures.images, pictures.labels, settings, resolve)
-    options = CompileOptions(budget=asked, simulated=simulate, rounding=rounding, training=training, views=views)
+    options = CompileOptions(
+        budget=asked,
+        simulated=simulate,
+        rounding=rounding,
+        training=training,
+        views=views,
+        board=board,
+        preprocess=preprocess,
+    )
     _compile(graph, preprocess, data, calibration, evaluate, target, arch, out, options, as_json)
 
 
@@ -257,6 +270,10 @@ def _compile(
     evaluation = Evaluation(measured.images, measured.labels, calibrated=evaluate is None)
     facts = compile_model(graph, images.images, evaluation, build, device, out, options)
     if leads():
+        if facts["board"]:
+            typer.echo(f"for the board: {facts['board']}/README.md", err=True)
+        elif options.board:
+            typer.echo(f"no board files for '{device.name}': they are written for Zynq UltraScale+ MPSoC", err=True)
         typer.echo(json.dumps(facts, indent=2) if as_json else facts["report"])
 
 

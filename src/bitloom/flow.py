@@ -18,6 +18,9 @@ from bitloom.allocate.latency import LatencyAllocator, LatencySolution
 from bitloom.allocate.probe import divergence_judge
 from bitloom.allocate.pruning import choose_pruning, dearer_pruning
 from bitloom.allocate.sensitivity import layer_costs
+from bitloom.board.network import network_facts
+from bitloom.board.write import write_board
+from bitloom.data.images import Preprocess
 from bitloom.errors import DataError
 from bitloom.evaluate import Evaluation, evaluate
 from bitloom.explore.planned import planned_performance
@@ -56,6 +59,8 @@ class CompileOptions:
     cluster: address of a dask scheduler whose workers simulate. rounding: how far rounding goes once the widths are
     known. training: fine-tuning after that. views: images of every calibration picture, as `load_images` returns them;
     rounding uses all, every other step the plain ones. equalize: power of the channels' sizes in `equalize`; 0: none.
+    board: write out/board where the device is a Zynq MPSoC. preprocess: how pixels became the images, for the board's
+    driver (None: it takes codes alone).
     """
 
     budget: Budget | float = 4.0
@@ -68,6 +73,8 @@ class CompileOptions:
     training: Training | None = None
     views: int = 1
     equalize: float = 0.0
+    board: bool = True
+    preprocess: Preprocess | None = None
 
 
 def compile_model(
@@ -81,9 +88,9 @@ def compile_model(
 ) -> dict[str, Any]:
     """Runs every step (or resumes it from `out/steps`) and returns the report's facts.
 
-    Writes out/program.bitloom, out/report.html and out/report.json. Under `torchrun` every process does the same up to
-    the end of training; then only the first goes on, and the others return an empty record. Raises a BitloomError that
-    names what is wrong.
+    Writes out/program.bitloom, out/report.html, out/report.json and, for a Zynq MPSoC, out/board. Under `torchrun`
+    every process does the same up to the end of training; then only the first goes on, and the others return an empty
+    record. Raises a BitloomError that names what is wrong.
     """
     opts = CompileOptions() if options is None else options
     budget = opts.budget if isinstance(opts.budget, Budget) else Budget(mean_bits=opts.budget)
@@ -147,6 +154,10 @@ def compile_model(
     planned = plan(ordered, arch, opts.batch)
     program: Program = journal.step("program", key, lambda: lower(ordered, planned))
     save(program, out / "program.bitloom")
+    board = None
+    if opts.board and device.mpsoc_part:
+        network = network_facts(ordered, program, evaluation.images, opts.preprocess)
+        board = write_board(arch, device, out / "board", program, network)
     key += _evaluation_key(evaluation)
     accuracy: dict[str, Any] = journal.step(
         "accuracy", key, lambda: evaluate(original, qgraph, evaluation, opts.evaluated)
@@ -172,6 +183,7 @@ def compile_model(
         facts["latency"] = {"limit": cycle_limit, "model_cycles_without_limit": model_of.run(free.bits).cycles}
     if run:
         facts["samples"] = sample_rows(chosen, evaluation.labels, run["classes"]["rtl"])
+    facts["board"] = None if board is None else str(board.parent)
     facts["report"] = str(write_report(facts, out))
     return facts
 

@@ -1,4 +1,4 @@
-"""What a host must know beside the program: pixels as codes, the worth of an output code, and an image with its result."""
+"""What a host must know beside the program: pixels as codes, the worth of an output code, an image with its result."""
 
 from __future__ import annotations
 
@@ -29,15 +29,13 @@ class NetworkFacts:
 def network_facts(qgraph: QuantGraph, program: Program, images: Tensor, preprocess: Preprocess | None) -> NetworkFacts:
     """The facts of a program made from `qgraph`.
 
-    images: normalised float (N, C, H, W), repeated where they are fewer than the program's batch.  preprocess: how pixels
-    became those images; None leaves the table of pixel codes out, and the driver takes codes alone.
+    images: normalised float (N, C, H, W), repeated where they are fewer than the program's batch.  preprocess: how
+    pixels became those images; None leaves the table of pixel codes out, and the driver takes codes alone.
     """
     source, output = qgraph.tensors[qgraph.input], qgraph.tensors[qgraph.output]
     chosen = images[torch.arange(program.batch) % len(images)]
     samples = quantize_input(qgraph, chosen)
-    table = None
-    if preprocess is not None:
-        table = _pixel_codes(qgraph, preprocess).tolist()
+    table = None if preprocess is None else _pixel_codes(qgraph, preprocess).tolist()
     record: dict[str, object] = {
         "name": program.name,
         "graph_hash": program.graph_hash,

@@ -15,10 +15,10 @@ LIST = "files.f"
 
 
 def write_rtl(arch: ArchConfig, folder: Path) -> tuple[str, ...]:
-    """Writes the sources, the wrapper and `files.f` into `folder` and returns their names in the order of compilation.
+    """Writes the sources, the wrapper and `files.f` into `folder` and returns their names in order.
 
-    A file that knows one of the defines of the real structure gets that define as its first line: a packaged IP does not
-    keep the defines of a project. Everything else is the source as it is.
+    A file that knows one of the defines of the real structure gets that define as its first line: a packaged IP does
+    not keep the defines of a project. Everything else is the source as it is.
     """
     folder.mkdir(parents=True, exist_ok=True)
     names = []

@@ -42,7 +42,7 @@ class _Port:
 
 
 def memory_needed(program: Program) -> int:
-    """Bytes of contiguous memory of a program: program, input, output, scratch, each in whole pages, as the driver does."""
+    """Bytes of contiguous memory: program, input, output, scratch, each in whole pages, as the driver lays them out."""
     sizes = (
         len(program.image()),
         program.input_spec.bytes * program.batch,

@@ -1,4 +1,4 @@
-"""What board files are written for: part, clock, addresses; and which port of the processing system each master takes."""
+"""What board files are written for: part, clock, addresses, and the port of the processing system of every master."""
 
 from __future__ import annotations
 
@@ -58,8 +58,8 @@ def settings_for(device: Device) -> BoardSettings:
     """The settings of a device's data file. TargetError for a device that is no Zynq UltraScale+ MPSoC."""
     if not device.mpsoc_part:
         raise TargetError(
-            f"no board files for '{device.name}': they are written for Zynq UltraScale+ MPSoC; give a device whose file "
-            "has mpsoc_part, or compile without board files (--no-board)"
+            f"no board files for '{device.name}': they are written for Zynq UltraScale+ MPSoC; take a device whose "
+            "file has mpsoc_part"
         )
     return BoardSettings(device.mpsoc_part, device.clock_mhz)
 

@@ -28,8 +28,8 @@ def write_board(
     """Writes everything that a person with a board needs into `folder` and returns its README.
 
     program, network: a compiled network that goes along in `folder/program` (None: hardware and driver alone).
-    settings: None takes those of the device's data file. TargetError for a device without a Zynq UltraScale+ MPSoC, or a
-    program of another build; OutputError where the folder cannot be written.
+    settings: None takes those of the device's data file. TargetError for a device that is no Zynq UltraScale+ MPSoC, or
+    a program of another build; OutputError where the folder cannot be written.
     """
     chosen = settings_for(device) if settings is None else settings
     if program is not None and program.arch.hash != arch.hash:
@@ -50,5 +50,7 @@ def write_board(
         if network is not None:
             write_network(network, folder / "program")
     except OSError as error:
-        raise OutputError(f"{folder}: the board files cannot be written ({error.strerror}); choose another folder") from None
+        raise OutputError(
+            f"{folder}: the board files cannot be written ({error.strerror}); choose another folder"
+        ) from None
     return folder / "README.md"

@@ -87,7 +87,9 @@ class Accelerator:
             raise ValueError("how pixels become codes is not known; give network.json, or codes to run()")
         picture = pixels[:, :, None] if pixels.ndim == 2 else pixels
         if picture.shape != (height, width, channels) or picture.dtype != np.uint8:
-            raise ValueError(f"pixels: {pixels.dtype} {pixels.shape}; must be uint8 {(height, width, channels)}: resize them")
+            raise ValueError(
+                f"pixels: {pixels.dtype} {pixels.shape}; must be uint8 {(height, width, channels)}: resize them"
+            )
         rows = np.asarray(table, dtype=np.int8)
         return np.ascontiguousarray(np.stack([rows[c][picture[:, :, c]] for c in range(channels)]))
 
@@ -123,7 +125,9 @@ class Accelerator:
     def __enter__(self) -> Accelerator:
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         self.close()
 
     def _names(self) -> list[str]:
