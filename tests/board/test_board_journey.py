@@ -22,7 +22,7 @@ def test_the_self_test_of_a_compile_passes(board: Board, tmp_path: Path) -> None
     torch.manual_seed(1)
     graph = from_torch(zoo.build("digits"), (1, 8, 8), "digits")
     images = torch.rand(40, 1, 8, 8)
-    options = CompileOptions(budget=3.0, simulated=0, batch=2, preprocess=Preprocess((1, 8, 8), (0.0,), (1.0,)))
+    options = CompileOptions(budget=3.0, simulated=0, preprocess=Preprocess((1, 8, 8), (0.0,), (1.0,)))
     device = load_device("xczu15eg")
     facts = compile_model(graph, images, Evaluation(images[:8], None), ARCH, device, tmp_path, options)
     folder = tmp_path / "board"
@@ -33,7 +33,7 @@ def test_the_self_test_of_a_compile_passes(board: Board, tmp_path: Path) -> None
         settings = (f"BACKEND={HERE / 'cpp' / 'bitloom_socket.c'}", f"CFLAGS={SANITIZE}", f"WHERE={where}")
         command = ["make", "-s", "-C", str(folder / "driver"), "selftest", *settings]
         done = subprocess.run(command, capture_output=True, text=True, check=False)
-    assert done.returncode == 0 and "equal to ../program/sample.result: 20 codes" in done.stdout, done.stderr
+    assert done.returncode == 0 and "equal to ../program/sample.result: 10 codes" in done.stdout, done.stderr
 
 
 def test_no_board_folder_is_written_where_none_is_wanted_or_possible(tmp_path: Path) -> None:
