@@ -49,6 +49,8 @@ def test_the_ip_has_every_source_interface_and_register(built: tuple[str, Path])
     assert registers == {n: (f"0x{at:02X}", access[a], "32") for n, at, a, _ in REGISTERS}
     assert vivado.properties["map_s_axi.reg0", "range"] == str(REGISTER_BYTES)
     assert vivado.properties["bus_irq.SENSITIVITY", "value"] == "LEVEL_HIGH"
+    modes = {m: vivado.properties[f"bus_m_axi_{m}.READ_WRITE_MODE", "value"] for m in masters_of(named_arch(name))}
+    assert modes.pop("d") == "READ_WRITE" and set(modes.values()) == {"READ_ONLY"}
     assert vivado.properties["core", "supported_families"] == "zynquplus Production"
     assert vivado.calls[-1].name == "close_project" and vivado.calls[-2].name == "ipx::save_core"
 

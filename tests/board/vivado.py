@@ -158,9 +158,7 @@ class Vivado:
 
     def _ipx_get_bus_interfaces(self, call: Call) -> str:
         ports = (self.folder / "rtl" / "bitloom_top.v").read_text()
-        name = call.words[0]
-        there = f"{name}_arvalid" in ports or re.search(rf"wire {name}\b", ports)
-        return f"bus_{name}" if there else ""
+        return f"bus_{call.words[0]}" if re.search(rf':1.0 {call.words[0]} \w+" \*\)', ports) else ""
 
     def _ipx_get_bus_parameters(self, _: Call) -> str:
         return ""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 from dataclasses import replace
 from pathlib import Path
@@ -45,6 +46,16 @@ def test_ports_are_flat_and_complete() -> None:
     assert (
         "ASSOCIATED_BUSIF s_axi:m_axi_w0:m_axi_w1:m_axi_w2:m_axi_w3:m_axi_d:m_axi_c, ASSOCIATED_RESET aresetn" in text
     )
+
+
+def test_every_port_names_its_interface_and_signal() -> None:
+    """Once each, and read-only masters say so: they are not found by their names alone."""
+    text = wrapper(NAMED["mid"])
+    ports = re.findall(r"^  (?:input |output) wire (?:\[\d+:0\] )?(\w+)", text, re.MULTILINE)
+    named = re.findall(r'X_INTERFACE_INFO = "xilinx.com:interface:aximm:1.0 (\w+) (\w+)" \*\)', text)
+    assert [f"{bus}_{signal.lower()}" for bus, signal in named] == [p for p in ports if "_axi" in p]
+    modes = dict(re.findall(r"XIL_INTERFACENAME (m_axi_\w+),.* READ_WRITE_MODE (\w+),", text))
+    assert modes == {"m_axi_w0": "READ_ONLY", "m_axi_w1": "READ_ONLY", "m_axi_d": "READ_WRITE", "m_axi_c": "READ_ONLY"}
 
 
 def test_parameters_have_the_forms_of_the_tools() -> None:

@@ -36,12 +36,13 @@ def wrapper(arch: ArchConfig) -> str:
     masters = masters_of(arch)
     weights = masters[:-2]
     ports = _clock_reset_interrupt(masters)
-    ports += [_port(f"s_axi_{name}", width, out) for name, width, out in _LITE]
+    ports += _interface("s_axi", "PROTOCOL AXI4LITE, ADDR_WIDTH 8, DATA_WIDTH 32", _LITE)
     for master in masters:
-        ports += [_port(f"m_axi_{master}_{name}", width, out) for name, width, out in _signals(master)]
-        ports += [
-            _port(f"m_axi_{master}_{ch}{name}", width, True) for ch in _channels(master) for name, width, _ in _CONSTANT
-        ]
+        constant = ((f"{ch}{name}", width, True) for ch in _channels(master) for name, width, _ in _CONSTANT)
+        mode = "READ_WRITE" if master == "d" else "READ_ONLY"
+        parameter = f"PROTOCOL AXI4, ADDR_WIDTH 64, DATA_WIDTH 128, ID_WIDTH 1, READ_WRITE_MODE {mode}, "
+        parameter += "MAX_BURST_LENGTH 16, NUM_READ_OUTSTANDING 8, NUM_WRITE_OUTSTANDING 8, SUPPORTS_NARROW_BURST 0"
+        ports += _interface(f"m_axi_{master}", parameter, (*_signals(master), *constant))
     connections = [".clk_i(aclk)", ".rst_i(reset_q)", ".interrupt_o(irq)"]
     connections += [f".s_axi_{name}_{'o' if out else 'i'}(s_axi_{name})" for name, _, out in _LITE]
     for name, _, out in _READ:
@@ -96,6 +97,17 @@ def _clock_reset_interrupt(masters: tuple[str, ...]) -> list[str]:
         f'(* X_INTERFACE_INFO = "xilinx.com:signal:{info}" *)\n  (* X_INTERFACE_PARAMETER = "{parameter}" *)\n  {port}'
         for info, parameter, port in rows
     ]
+
+
+def _interface(name: str, parameter: str, signals: tuple[tuple[str, int, bool], ...]) -> list[str]:
+    """Ports with the interface that they belong to: read-only masters are not found by their names alone."""
+    rows = [
+        f'(* X_INTERFACE_INFO = "xilinx.com:interface:aximm:1.0 {name} {signal.upper()}" *)\n'
+        f"  {_port(f'{name}_{signal}', width, out)}"
+        for signal, width, out in signals
+    ]
+    rows[0] = f'(* X_INTERFACE_PARAMETER = "XIL_INTERFACENAME {name}, {parameter}" *)\n  {rows[0]}'
+    return rows
 
 
 def _signals(master: str) -> tuple[tuple[str, int, bool], ...]:
