@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from bitloom.program.c_header import COUNTERS
+from bitloom.program.inputs import FoldSpec, LinearSpec
 from board.conftest import Board, case
 
 
@@ -34,3 +35,10 @@ def test_a_batch_and_its_counters(board: Board) -> None:
     for image, codes in enumerate(what.expected):
         best = int(codes.argmax())
         assert f"codes\n  class {best}  code {codes.ravel()[best]}\n" in outcome.out, image
+
+
+def test_the_networks_above_are_of_every_kind() -> None:
+    programs = [case(seed).program for seed in (11, 9, 15, 26)]
+    assert {type(p.input_spec) for p in programs} == {FoldSpec, LinearSpec}
+    assert {p.scratch_bytes > 0 for p in programs} == {True, False}
+    assert all(len(p.weights) == 2 and all(p.weights) for p in programs)
