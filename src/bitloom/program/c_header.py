@@ -1,4 +1,4 @@
-"""The C header of the driver, `bitloom_regs.h`, from the command tables."""
+"""The C header of the driver and of the simulation harness, `bitloom_regs.h`, from the command tables."""
 
 from __future__ import annotations
 

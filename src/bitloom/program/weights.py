@@ -117,9 +117,9 @@ class WeightPacker:
             weights = step_weights(step, first, end, arch.channels)
             for bits in sorted({int(b) for b in node.bits[first:end]} - {0}):
                 rows = np.flatnonzero(node.bits[first:end] == bits)
-                if bits == 1 and not weights[rows].all():
-                    broken = rows[~weights[rows].all(axis=(1, 2))]
-                    raise ProgramError(_binary_zero(step, node, first + int(broken[0]), arch))
+                holes = rows[~weights[rows].all(axis=(1, 2))] if bits == 1 else rows[:0]
+                if len(holes):
+                    raise ProgramError(_binary_zero(step, node, first + int(holes[0]), arch))
                 packed = _pack_planes(weights[rows], bits)
                 planes.update({int(lanes[r]): packed[i] for i, r in enumerate(rows)})
         for index, lane in enumerate(self._lanes):

@@ -19,7 +19,7 @@ from pathlib import Path
 
 from bitloom.emit.parameters import TOP, rtl_parameters, rtl_sources, verilator_parameters
 from bitloom.errors import SimulationError
-from bitloom.program.commands import REGISTERS
+from bitloom.program.c_header import c_header
 from bitloom.simulate.toolchain import Toolchain, find_toolchain
 from bitloom.target.arch import ArchConfig
 
@@ -99,21 +99,6 @@ def _host_sources(design: Design) -> tuple[Path, ...]:
     return harness if design.main is None else (*(p for p in harness if p.name != "main.cpp"), design.main)
 
 
-def registers_header() -> str:
-    """C++ constants of the register map, generated from the command tables."""
-    rows = [
-        f"constexpr uint32_t kReg{''.join(p.title() for p in name.split('_'))} = 0x{address:02X};"
-        for name, address, _, _ in REGISTERS
-    ]
-    head = [
-        "// Generated from bitloom/program/commands.py.",
-        "#pragma once",
-        "#include <cstdint>",
-        "namespace bitloom {",
-    ]
-    return "\n".join([*head, *rows, "}  // namespace bitloom"]) + "\n"
-
-
 def verilator_arguments(design: Design, options: BuildOptions) -> tuple[str, ...]:
     """Verilator's arguments without sources and folders."""
     unknowns = "unique" if options.random_initial else "fast"
@@ -135,7 +120,7 @@ def build_key(design: Design, options: BuildOptions, tools: Toolchain) -> str:
         "arguments": verilator_arguments(design, options),
         "verilator": version("verilator"),
         "compiler": tools.compiler_version,
-        "registers": registers_header(),
+        "registers": c_header(),
         "make": _make_variables(tools),
     }
     digest.update(json.dumps(facts, sort_keys=True).encode())
@@ -177,7 +162,7 @@ def build_design(design: Design, options: BuildOptions) -> SimBinary:
 
 def _compile(design: Design, options: BuildOptions, tools: Toolchain, work: Path, log: Path) -> None:
     work.mkdir(parents=True)
-    (work / "bl_registers.h").write_text(registers_header())
+    (work / "bitloom_regs.h").write_text(c_header())
     cpp = [p for p in _host_sources(design) if p.suffix == ".cpp"]
     include = f"-I{harness_sources()[0].parent} -I{work}"
     arguments = [*verilator_arguments(design, options), "-CFLAGS", include, "--Mdir", str(work)]

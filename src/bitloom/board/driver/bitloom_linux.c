@@ -108,6 +108,19 @@ static int find_uio(const char *name) {
   return found;
 }
 
+/* All of a device file, opened as *file, in memory; NULL with an error told. */
+static void *map_device(const char *path, uint64_t bytes, int *file, struct bitloom_error *error) {
+  *file = open(path, O_RDWR | O_CLOEXEC);
+  if (*file < 0) {
+    bitloom_fail(error, BITLOOM_E_SYSTEM, "cannot open %s: %s; run as root or change its rights", path, strerror(errno));
+    return NULL;
+  }
+  void *at = mmap(NULL, (size_t)bytes, PROT_READ | PROT_WRITE, MAP_SHARED, *file, 0);
+  if (at != MAP_FAILED) return at;
+  bitloom_fail(error, BITLOOM_E_SYSTEM, "cannot map %s: %s", path, strerror(errno));
+  return NULL;
+}
+
 static int open_registers(struct linux_hw *hw, const char *name, struct bitloom_error *error) {
   char path[96];
   const int number = find_uio(name);
@@ -118,14 +131,9 @@ static int open_registers(struct linux_hw *hw, const char *name, struct bitloom_
   snprintf(path, sizeof path, "/sys/class/uio/uio%d/maps/map0/size", number);
   if (!number_in(path, &hw->register_bytes)) return bitloom_fail(error, BITLOOM_E_SYSTEM, "cannot read %s", path);
   snprintf(path, sizeof path, "/dev/uio%d", number);
-  hw->uio = open(path, O_RDWR | O_CLOEXEC);
-  if (hw->uio < 0)
-    return bitloom_fail(error, BITLOOM_E_SYSTEM, "cannot open %s: %s; run as root or change its rights", path,
-                        strerror(errno));
-  void *at = mmap(NULL, (size_t)hw->register_bytes, PROT_READ | PROT_WRITE, MAP_SHARED, hw->uio, 0);
-  if (at == MAP_FAILED) return bitloom_fail(error, BITLOOM_E_SYSTEM, "cannot map %s: %s", path, strerror(errno));
+  void *at = map_device(path, hw->register_bytes, &hw->uio, error);
   hw->registers = at;
-  return BITLOOM_OK;
+  return at != NULL ? BITLOOM_OK : error->status;
 }
 
 static int open_memory(struct linux_hw *hw, const char *name, uint64_t *physical, struct bitloom_error *error) {
@@ -142,14 +150,9 @@ static int open_memory(struct linux_hw *hw, const char *name, uint64_t *physical
     return bitloom_fail(error, BITLOOM_E_SYSTEM,
                         "no u-dma-buf buffer is called '%s'; load the module u-dma-buf and bitloom.dtso", name);
   snprintf(path, sizeof path, "/dev/%.100s", name);
-  hw->memory = open(path, O_RDWR | O_CLOEXEC);
-  if (hw->memory < 0)
-    return bitloom_fail(error, BITLOOM_E_SYSTEM, "cannot open %s: %s; run as root or change its rights", path,
-                        strerror(errno));
-  void *at = mmap(NULL, (size_t)hw->buffer_bytes, PROT_READ | PROT_WRITE, MAP_SHARED, hw->memory, 0);
-  if (at == MAP_FAILED) return bitloom_fail(error, BITLOOM_E_SYSTEM, "cannot map %s: %s", path, strerror(errno));
+  void *at = map_device(path, hw->buffer_bytes, &hw->memory, error);
   hw->buffer = at;
-  return BITLOOM_OK;
+  return at != NULL ? BITLOOM_OK : error->status;
 }
 
 int bitloom_backend_open(struct bitloom_hw *hw, const char *where, struct bitloom_error *error) {

@@ -6,7 +6,7 @@
 #include <fstream>
 #include <memory>
 
-#include "bl_registers.h"
+#include "bitloom_regs.h"
 #include "job.h"
 #include "machine.h"
 
@@ -104,14 +104,14 @@ class Simulation {
           return;
         }
       } else {
-        if (machine_.lite_read(kRegCtrl) & 2u) return;
+        if (machine_.lite_read(BITLOOM_REG_CTRL) & 2u) return;
         for (uint64_t i = 0; i < every; ++i) machine_.step();
       }
       if (machine_.cycle() >= limit) {
         const std::string ports = machine_.describe_ports();
         std::string layer = "unknown";
         try {
-          layer = std::to_string(machine_.lite_read(kRegLayer));
+          layer = std::to_string(machine_.lite_read(BITLOOM_REG_LAYER));
         } catch (const Failure&) {
         }
         throw Failure(kTimeout, "run " + std::to_string(index) + " was not done after " +
@@ -122,12 +122,12 @@ class Simulation {
 
   // The order of a driver: read and clear the pending interrupts, then CTRL, whose done bit clears on read.
   void acknowledge() {
-    const uint32_t pending = machine_.lite_read(kRegIsr);
+    const uint32_t pending = machine_.lite_read(BITLOOM_REG_ISR);
     if (pending == 0) throw Failure(kProtocol, "interrupt_o is high and ISR is zero");
-    machine_.lite_write(kRegIsr, pending);
+    machine_.lite_write(BITLOOM_REG_ISR, pending);
     for (int i = 0; i < 4; ++i) machine_.step();
     if (machine_.interrupt()) throw Failure(kProtocol, "interrupt_o stays high after ISR was cleared");
-    if ((machine_.lite_read(kRegCtrl) & 2u) == 0) throw Failure(kProtocol, "interrupt_o came without done in CTRL");
+    if ((machine_.lite_read(BITLOOM_REG_CTRL) & 2u) == 0) throw Failure(kProtocol, "interrupt_o came without done in CTRL");
   }
 
   void run_one(size_t index, const RunJob& run) {
@@ -147,12 +147,12 @@ class Simulation {
     }
     for (const RegisterJob& write : run.writes) machine_.lite_write(write.address, write.value);
     if (job_.count("poll_cycles") == 0) {
-      machine_.lite_write(kRegIer, 3);
-      machine_.lite_write(kRegGie, 1);
+      machine_.lite_write(BITLOOM_REG_IER, 3);
+      machine_.lite_write(BITLOOM_REG_GIE, 1);
     }
     start_ = machine_.cycle();
     const auto clock = std::chrono::steady_clock::now();
-    machine_.lite_write(kRegCtrl, 1);
+    machine_.lite_write(BITLOOM_REG_CTRL, 1);
     wait_done(index, start_);
     const uint64_t end = machine_.cycle();
     const double wall = std::chrono::duration<double>(std::chrono::steady_clock::now() - clock).count();
@@ -164,7 +164,7 @@ class Simulation {
     uint32_t error = 0;
     for (const RegisterJob& readback : job_.readbacks) {
       const uint32_t value = machine_.lite_read(readback.address);
-      if (readback.address == kRegError) error = value;
+      if (readback.address == BITLOOM_REG_ERROR) error = value;
       std::fprintf(results_, "register %s %u\n", readback.name.c_str(), value);
     }
     if (machine_.ddr.outside()) std::fprintf(results_, "outside %llu\n", ull(machine_.ddr.outside_address()));
