@@ -17,8 +17,9 @@ import torch
 from torch import Tensor
 
 from bitloom import zoo
+from bitloom.allocate.allocation import WIDTHS
 from bitloom.allocate.estimators.fisher import ChannelFisher
-from bitloom.allocate.hbp import LayerCosts
+from bitloom.allocate.hbp import LayerCosts, binary_only_in
 from bitloom.allocate.probe import Probe
 from bitloom.allocate.sensitivity import layer_costs
 from bitloom.baselines.hawq import mean_traces
@@ -29,9 +30,11 @@ from bitloom.frontends.load import load_model
 from bitloom.graph.execute import execute
 from bitloom.graph.ir import Graph
 from bitloom.journal import Journal
+from bitloom.program.binary import binary_layers
 from bitloom.quantize.observe import Calibration, calibrate
 from bitloom.quantize.rounding import RoundedLayer, RoundingOptions, round_layer
 from bitloom.quantize.statistics import StatisticsOptions, round_network
+from bitloom.target.arch import named_arch
 
 
 @dataclass(frozen=True)
@@ -73,7 +76,8 @@ NETWORKS: dict[str, Source] = {
 class Prepared:
     """What the allocations of one network share.
 
-    tables: rounded rows by rounding; costs: shared by HBP and the baselines with our sensitivities; samples, seen: of
+    binary: layers that may have 1 bit on the device's own build. tables: rounded rows by rounding; costs: shared by HBP
+    and the baselines with our sensitivities; samples, seen: of
     the rounding; measuring, choice, spare: calibration images that the rounding has not seen, those of the costs, those
     that choose, and what is left;
     journal and key: where the baselines' measurements are kept.
@@ -81,6 +85,7 @@ class Prepared:
 
     graph: Graph
     calibration: Calibration
+    binary: frozenset[str]
     tables: Mapping[str, Mapping[str, RoundedLayer]]
     costs: Mapping[str, LayerCosts]
     samples: StatisticsOptions
@@ -104,7 +109,8 @@ class Prepared:
         images = self.calibration.images[: max(320, len(self.measuring))]
         estimator = ChannelFisher(temperature=1.0, together=2)
         table = self.tables["gptq"]
-        return self.journal.step("naive", self.key, lambda: layer_costs(self.calibration, table, images, estimator))
+        work = lambda: layer_costs(self.calibration, table, images, estimator)  # noqa: E731
+        return binary_only_in(self.journal.step("naive", self.key, work), WIDTHS, self.binary)
 
     def traces(self) -> dict[str, float]:
         """HAWQ's mean Hessian traces; the float network's own top-1 stands for labels, which these images lack."""
@@ -159,12 +165,14 @@ def prepare(network: str, data: Path, out: Path, views: int | None = None) -> Pr
     }
     measuring = torch.cat([second, first]) if source.everywhere else second  # output errors are of the first 64
     costs: dict[str, LayerCosts] = journal.step("costs", key, lambda: layer_costs(calibration, gptq, measuring))
+    binary = journal.step("binary", key, lambda: binary_layers(graph, named_arch("full")))
 
     def all_views() -> Tensor:
         return _seen(_calibration_images(network, source, data), source)
 
     tables = {"gptq": gptq, "nearest": nearest}
-    return Prepared(graph, calibration, tables, costs, samples, second, third, spare, all_views, journal, key)
+    legal = binary_only_in(costs, WIDTHS, binary)
+    return Prepared(graph, calibration, binary, tables, legal, samples, second, third, spare, all_views, journal, key)
 
 
 def _seen(images: Tensor, source: Source) -> Tensor:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,11 +15,11 @@ from accuracy_networks import Prepared
 from torch import Tensor
 
 from bitloom.allocate.allocation import WIDTHS, BitAllocation, uniform
-from bitloom.allocate.hbp import allocate
+from bitloom.allocate.hbp import LayerCosts, allocate
 from bitloom.allocate.probe import Probe, divergence, log_probabilities
-from bitloom.allocate.pruning import choose_pruning
-from bitloom.baselines.hawq import V2_WIDTHS, V3_WIDTHS, hawq
-from bitloom.baselines.layers import best_per_layer
+from bitloom.allocate.trust import choose_trust
+from bitloom.baselines.hawq import V3_WIDTHS, hawq
+from bitloom.baselines.layers import SMALLEST, best_per_layer
 from bitloom.baselines.ompq import ompq
 from bitloom.baselines.search import greedy, random_allocation
 from bitloom.errors import BudgetError
@@ -28,7 +29,7 @@ from bitloom.journal import sources_digest
 from bitloom.quantize.quantize import QuantizeOptions, quantize
 
 #: Order of budgets and allocations: the most telling rows first.
-BUDGETS = (2.0, 2.5, 3.0, 2.25, 4.0, 3.5, 5.0, 6.0, 8.0)
+BUDGETS = (2.0, 2.5, 3.0, 2.25, 4.0, 3.5, 1.5, 5.0, 6.0, 8.0)
 WAVES: tuple[tuple[tuple[str, str], ...], ...] = (
     (("hbp", "gptq"), ("per_layer", "gptq")),
     (("uniform", "gptq"), ("hawq_v2", "gptq")),
@@ -80,23 +81,25 @@ def allocation_of(row: Row, prepared: Prepared, judge: Callable[[BitAllocation],
     try:
         match row.allocation:
             case "hbp":
-                return choose_pruning(p.costs, WIDTHS, lambda c: allocate(c, WIDTHS, budget), judge)[0].allocation
+                return choose_trust(p.costs, WIDTHS, lambda c: allocate(c, WIDTHS, budget), judge)[0].allocation
             case "naive_channel":
-                return allocate(p.naive(), WIDTHS, budget).allocation
+                costs = p.naive()
+                return _best(lambda b: _naive(costs, b, budget), (1, 2) if row.rounding == "gptq" else (2,), judge)
             case "per_layer":
                 return best_per_layer(p.costs, WIDTHS, budget, judge)
             case "greedy":
-                return greedy(p.costs, WIDTHS, budget)
+                return _best(lambda b: greedy(p.costs, WIDTHS, budget, b), SMALLEST, judge)
             case "uniform":
                 return uniform(p.graph, int(row.budget)) if row.budget == int(row.budget) else None
             case "random0" | "random1" | "random2":
                 return random_allocation(p.channels, p.weights, budget, seed=int(row.allocation[-1]))
             case "ompq":
                 orm = p.orm()
-                return _best_smallest(lambda w: ompq(orm, p.channels, p.weights, budget, widths=w), p, budget, judge)
+                make = lambda b: ompq(orm, p.channels, p.weights, budget, 1.0, WIDTHS[b:], p.binary)  # noqa: E731
+                return _best(make, _smallest(row), judge)
             case "hawq_v2":
                 probe, traces = Probe(p.calibration, p.tables[row.rounding]), p.traces()
-                return _best_smallest(lambda w: hawq(probe, traces, budget, w), p, budget, judge)
+                return _best(lambda b: hawq(probe, traces, budget, WIDTHS[b:], p.binary), _smallest(row), judge)
             case "hawq_v3":
                 return hawq(Probe(p.calibration, p.tables[row.rounding]), p.traces(), budget, V3_WIDTHS)
     except BudgetError:
@@ -104,15 +107,31 @@ def allocation_of(row: Row, prepared: Prepared, judge: Callable[[BitAllocation],
     raise ValueError(f"unknown allocation '{row.allocation}'")
 
 
-def _best_smallest(
-    make: Callable[[tuple[int, ...]], BitAllocation],
-    prepared: Prepared,
-    budget: int,
-    judge: Callable[[BitAllocation], float],
+def _smallest(row: Row) -> tuple[int, ...]:
+    """Smallest widths to choose from: ours where the rounding is ours, those from 2 on of a method as published."""
+    return SMALLEST if row.rounding == "gptq" else SMALLEST[1:]
+
+
+def _best(
+    make: Callable[[int], BitAllocation], smallest: tuple[int, ...], judge: Callable[[BitAllocation], float]
 ) -> BitAllocation:
-    """With 2 or with 3 bits as the smallest width, whichever is better on the images for choice (GPTQ)."""
-    found = [make(V2_WIDTHS[i:]) for i in (0, 1) if V2_WIDTHS[i] * prepared.total <= budget]
+    """The allocation at the smallest width that is best on the images for choice (GPTQ).
+
+    Raises BudgetError when none fits.
+    """
+    found = []
+    for bits in smallest:
+        with suppress(BudgetError):
+            found.append(make(bits))
+    if not found:
+        raise BudgetError("no smallest width fits")
     return found[0] if len(found) == 1 else min(found, key=judge)
+
+
+def _naive(costs: Mapping[str, LayerCosts], least: int, budget: int) -> BitAllocation:
+    """Per channel, pruning allowed; without binary channels where `least` is 2."""
+    layers = costs if least == 1 else {name: layer.without(1, WIDTHS) for name, layer in costs.items()}
+    return allocate(layers, WIDTHS, budget).allocation
 
 
 def float_logits(prepared: Prepared, images: Tensor, batch: int = 16) -> Tensor:

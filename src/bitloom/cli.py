@@ -228,8 +228,8 @@ def explore_command(
 ) -> None:
     """Bounds before anything is built: the one best build for MODELS on a device, and what binds each layer."""
     device, build = load_device(target), named_arch(arch) if arch is not None else None
-    if bits not in WIDTHS[1:]:
-        raise BudgetError(f"bits = {bits}; legal: {', '.join(map(str, WIDTHS[1:]))}")
+    if bits not in WIDTHS[2:]:
+        raise BudgetError(f"bits = {bits}; legal: {', '.join(map(str, WIDTHS[2:]))}")
     graphs = [load_model(model, None, _shape(shape)) for model in models]
     found = explore_all(graphs, device, [uniform(graph, bits).bits for graph in graphs], build, front=front)
     if as_json:

@@ -13,11 +13,11 @@ from torch import Tensor
 
 from bitloom.allocate.allocation import WIDTHS
 from bitloom.allocate.budget import Budget
-from bitloom.allocate.hbp import HbpSolution, LayerCosts, allocate
+from bitloom.allocate.hbp import HbpSolution, LayerCosts, allocate, binary_only_in
 from bitloom.allocate.latency import LatencyAllocator, LatencySolution
 from bitloom.allocate.probe import divergence_judge
-from bitloom.allocate.pruning import choose_pruning, dearer_pruning
 from bitloom.allocate.sensitivity import layer_costs
+from bitloom.allocate.trust import choose_trust
 from bitloom.board.network import network_facts
 from bitloom.board.write import write_board
 from bitloom.data.images import Preprocess
@@ -28,6 +28,7 @@ from bitloom.explore.pricing import NetworkCycles
 from bitloom.graph.ir import Conv, Graph, Linear
 from bitloom.graph.verify import verify
 from bitloom.journal import Journal
+from bitloom.program.binary import binary_layers
 from bitloom.program.container import Program, save
 from bitloom.program.lower import lower
 from bitloom.program.ordering import choose_order, reorder
@@ -116,17 +117,22 @@ def compile_model(
     key += f" budget {budget}"
     cycle_limit = budget.cycle_limit(device.clock_mhz)
     model_of = NetworkCycles(graph, arch, device)
+    binary = binary_layers(graph, arch)
+    key += f" {sorted(binary)}"
     if cycle_limit is not None:
         key += f" {cycle_limit} cycles {arch} {device}"
 
+    def allowed(found: Mapping[str, LayerCosts]) -> dict[str, LayerCosts]:
+        layers = {name: layer.at_least(budget.least, WIDTHS) for name, layer in found.items()}
+        return binary_only_in(layers, WIDTHS, binary)
+
     def solve(found: Mapping[str, LayerCosts]) -> HbpSolution | LatencySolution:
-        allowed = {name: layer.at_least(budget.least, WIDTHS) for name, layer in found.items()}
         if cycle_limit is None:
-            return allocate(allowed, WIDTHS, limit)
-        return LatencyAllocator(allowed, WIDTHS, model_of).allocate(limit, cycle_limit)
+            return allocate(allowed(found), WIDTHS, limit)
+        return LatencyAllocator(allowed(found), WIDTHS, model_of).allocate(limit, cycle_limit)
 
     judge = divergence_judge(graph, cal, rounded, held_out)
-    found, pruning = journal.step("allocate", key, lambda: choose_pruning(costs, WIDTHS, solve, judge))
+    found, trust = journal.step("allocate", key, lambda: choose_trust(costs, WIDTHS, solve, judge))
     solution: HbpSolution | LatencySolution = found
     qgraph: QuantGraph = journal.step(
         "quantize", key, lambda: quantize(graph, solution.allocation, cal, rounded=rounded)
@@ -144,7 +150,7 @@ def compile_model(
     trained: Retrained[HbpSolution | LatencySolution] | None = None
     if opts.training is not None:
         key += f" {opts.training.key()}"
-        again = lambda c: solve(dearer_pruning(c, WIDTHS, pruning))  # noqa: E731
+        again = lambda c: solve(trust.weigh(c, WIDTHS))  # noqa: E731
         trained = retrain(graph, cal, qgraph, solution, again, held_out, opts.training, journal, key, print_progress)
         qgraph, solution = trained.qgraph, trained.solution
         if not leads():
@@ -172,14 +178,14 @@ def compile_model(
         )
     facts = basic_facts(graph.name, arch, device, solution, journal.records, opts.batch)
     facts |= {"accuracy": accuracy, "image_edge": int(max(evaluation.images.shape[2:]))}
-    facts["allocation"]["pruning_factor"] = pruning if math.isfinite(pruning) else None
+    for width, factor in (("pruning", trust.pruned), ("binary", trust.binary)):
+        facts["allocation"][f"{width}_factor"] = factor if math.isfinite(factor) else None  # None: not used
     facts["rounding"] = {c.stage.value: c.divergence for c in stages}  # KL to float on held-out images, by stage
     if trained is not None:
         facts["training"] = {"losses": trained.losses, "widths_changed": trained.changed}
     facts |= model_facts(model, arch, device) | layer_facts(model, run)
     if cycle_limit is not None:
-        allowed = {name: layer.at_least(budget.least, WIDTHS) for name, layer in costs.items()}
-        free = allocate(allowed, WIDTHS, limit).allocation
+        free = allocate(allowed(costs), WIDTHS, limit).allocation
         facts["latency"] = {"limit": cycle_limit, "model_cycles_without_limit": model_of.run(free.bits).cycles}
     if run:
         facts["samples"] = sample_rows(chosen, evaluation.labels, run["classes"]["rtl"])

@@ -18,8 +18,8 @@ import numpy.typing as npt
 from torch import Tensor
 
 from bitloom.allocate.hbp import LayerCosts
-from bitloom.allocate.pruning import Solution
 from bitloom.allocate.sensitivity import layer_costs
+from bitloom.allocate.trust import Solution
 from bitloom.errors import DataError
 from bitloom.graph.ir import Graph
 from bitloom.journal import Journal

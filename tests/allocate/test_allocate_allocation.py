@@ -46,7 +46,7 @@ def test_missing_and_unwritable(tmp_path: Path) -> None:
 
 
 def test_illegal_width_and_missing_size() -> None:
-    with pytest.raises(BudgetError, match="a: channel 1 has 1 bits; legal"):
-        BitAllocation({"a": np.array([2, 1], np.int8)}, {"a": 3})
+    with pytest.raises(BudgetError, match="a: channel 1 has 9 bits; legal"):
+        BitAllocation({"a": np.array([2, 9], np.int8)}, {"a": 3})
     with pytest.raises(BudgetError, match="a: the allocation lacks its number of weights per channel"):
         BitAllocation({"a": np.array([2], np.int8)}, {})

@@ -10,10 +10,10 @@ import torch
 
 from allocate.small import tiny
 from bitloom.allocate.allocation import WIDTHS, BitAllocation
-from bitloom.allocate.hbp import LayerCosts, allocate
+from bitloom.allocate.hbp import LayerCosts, allocate, binary_only_in
 from bitloom.allocate.probe import Probe
 from bitloom.baselines.hawq import V2_WIDTHS, V3_WIDTHS, hawq, mean_traces
-from bitloom.baselines.layers import best_per_layer, by_layer
+from bitloom.baselines.layers import SMALLEST, best_per_layer, by_layer, without_binary
 from bitloom.baselines.ompq import ompq, orthogonality
 from bitloom.baselines.search import greedy, random_allocation
 from bitloom.errors import BudgetError, DataError
@@ -79,13 +79,27 @@ def test_exact_program_is_not_above_greedy() -> None:
 
 def test_the_smallest_width_is_chosen_by_the_judge() -> None:
     budget = int(TOTAL * 3.2)
-    alone = [best_per_layer(COSTS, WIDTHS, budget, price, smallest=(least,)) for least in (2, 3)]
-    assert min(int(b.min()) for b in alone[1].bits.values()) == 3 and price(alone[0]) <= price(alone[1])
+    alone = [best_per_layer(COSTS, WIDTHS, budget, price, smallest=(least,)) for least in SMALLEST]
+    assert min(int(b.min()) for b in alone[2].bits.values()) == 3
+    assert price(alone[0]) <= price(alone[1]) <= price(alone[2])
     chosen = best_per_layer(COSTS, WIDTHS, budget, price)
     turned = best_per_layer(COSTS, WIDTHS, budget, lambda a: -price(a))
-    assert price(chosen) == price(alone[0]) and price(turned) == price(alone[1])
+    assert price(chosen) == price(alone[0]) and price(turned) == price(alone[2])
     with pytest.raises(BudgetError, match="allows no smallest width"):
-        best_per_layer(COSTS, WIDTHS, TOTAL, price)
+        best_per_layer(COSTS, WIDTHS, TOTAL - 1, price)
+
+
+def test_only_some_layers_may_be_binary() -> None:
+    legal, budget = binary_only_in(COSTS, WIDTHS, ["layer2"]), int(TOTAL * 1.9)
+    for found in (best_per_layer(legal, WIDTHS, budget, price), greedy(legal, WIDTHS, budget, least=1)):
+        least = {n: int(bits.min()) for n, bits in found.bits.items()}
+        assert least.pop("layer2") == 1 and min(least.values()) >= 2 and found.total_bits <= budget
+    with pytest.raises(BudgetError, match="cannot be met"):
+        greedy(legal, WIDTHS, TOTAL, least=1)
+    costs = {n: layer.cost.sum(axis=0) for n, layer in COSTS.items()}
+    masked = without_binary(costs, WIDTHS, ["layer2"])
+    assert [n for n in costs if np.isinf(masked[n]).any()] == ["layer0", "layer1", "layer3"]
+    np.testing.assert_array_equal(masked["layer1"][2:], costs["layer1"][2:])
 
 
 def test_random_allocations_follow_their_seed_and_fill_the_budget() -> None:

@@ -47,7 +47,7 @@ def images(n: int = 40, seed: int = 3) -> torch.Tensor:
     return 3.0 * torch.nn.functional.avg_pool2d(noise, 3, 1)
 
 
-def mixed_widths(graph: Graph, seed: int = 0, choices: tuple[int, ...] = (0, 2, 3, 4)) -> BitAllocation:
+def mixed_widths(graph: Graph, seed: int = 0, choices: tuple[int, ...] = (0, 1, 2, 3, 4)) -> BitAllocation:
     """Random widths of every channel; the last layer has 4 bits."""
     rng = np.random.default_rng(seed)
     layers = {n.name: n.op.weight for n in graph.nodes if isinstance(n.op, Conv | Linear)}
@@ -56,7 +56,7 @@ def mixed_widths(graph: Graph, seed: int = 0, choices: tuple[int, ...] = (0, 2, 
     return BitAllocation(bits, {name: int(np.prod(w.shape[1:])) for name, w in layers.items()})
 
 
-def start(seed: int = 0, choices: tuple[int, ...] = (0, 2, 3, 4)) -> tuple[Graph, Calibration, QuantGraph]:
+def start(seed: int = 0, choices: tuple[int, ...] = (0, 1, 2, 3, 4)) -> tuple[Graph, Calibration, QuantGraph]:
     """The graph, its calibration and its integer network at mixed widths."""
     graph = residual_graph()
     calibration = calibrate(graph, images())

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from bitloom.numerics.packing import digits
-from bitloom.quantize.code_range import highest, lowest, lows, within
+from bitloom.quantize.code_range import code_range, highest, lowest
 from bitloom.quantize.rounding import Rounding, round_layer
 
 
@@ -20,12 +20,27 @@ def test_every_code_fits_its_bits_and_the_digits_of_the_array() -> None:
     assert (highest(0), lowest(0)) == (0, 0)
 
 
-def test_lows_belong_to_their_tops() -> None:
-    widths = [0, 2, 3, 4, 5, 6, 7, 8]
-    tops = torch.tensor([float(highest(b)) for b in widths])
-    assert lows(tops).tolist() == [lowest(b) for b in widths]
-    assert within(torch.full((8,), -1000.0), tops).tolist() == [lowest(b) for b in widths]
-    assert within(torch.full((8,), 1000.0), tops).tolist() == [highest(b) for b in widths]
+@pytest.mark.parametrize("symmetric", [False, True])
+def test_the_nearest_code_of_every_width(symmetric: bool) -> None:
+    """Against a search through all codes; ties are left out."""
+    values = torch.linspace(-140, 140, 4001) + 1e-3
+    for bits in range(9):
+        low = -highest(bits) if symmetric else lowest(bits)
+        legal = torch.tensor([-1.0, 1.0]) if bits == 1 else torch.arange(low, highest(bits) + 1.0)
+        found = code_range(torch.full((4001,), bits), symmetric).nearest(values)
+        best = legal[(values[:, None] - legal).abs().argmin(dim=1)]
+        assert torch.equal(found, best), bits
+
+
+def test_ranges_of_rows_go_with_them() -> None:
+    whole = code_range(torch.arange(9))
+    assert whole.low.tolist() == [lowest(b) for b in range(9)] and whole.top.tolist() == [highest(b) for b in range(9)]
+    values = torch.linspace(-2.3, 2.4, 9)
+    rows = torch.tensor([1, 3, 8])
+    assert torch.equal(whole[rows].nearest(values[rows]), whole.nearest(values)[rows])
+    table = whole.columns().nearest(values.expand(9, 9))
+    assert torch.equal(table.diagonal(), whole.nearest(values)) and table[1].abs().tolist() == [1.0] * 9
+    assert code_range(torch.tensor([0, 2, 8])).binary is None
 
 
 @pytest.mark.parametrize(("bits", "most"), [(2, 0.86), (3, 0.93), (4, 0.97)])

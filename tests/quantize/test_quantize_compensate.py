@@ -70,9 +70,9 @@ def test_bad_images_are_refused() -> None:
 
 def test_constant_inputs_and_pruned_rows_give_finite_codes() -> None:
     weight = torch.randn((6, 10), generator=torch.Generator().manual_seed(0))
-    bits = torch.tensor([0, 2, 3, 4, 8, 0])
+    bits = torch.tensor([0, 2, 3, 4, 8, 1])
     codes, scale = round_rows(weight, torch.zeros(10, 10), bits)
     assert bool(torch.isfinite(scale).all()) and bool((scale != 0).all())
-    assert not codes[bits == 0].any() and bool((codes.amax(1) <= torch.tensor([0, 1, 3, 7, 127, 0])).all())
-    assert bool((codes.amin(1) >= torch.tensor([0, -2, -4, -8, -127, 0])).all())
+    assert not codes[bits == 0].any() and bool((codes.amax(1) <= torch.tensor([0, 1, 3, 7, 127, 1])).all())
+    assert bool((codes.amin(1) >= torch.tensor([0, -2, -4, -8, -127, -1])).all())
     assert round_rows(weight, torch.eye(10), torch.zeros(6, dtype=torch.int64))[0].abs().sum() == 0

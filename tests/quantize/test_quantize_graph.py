@@ -319,8 +319,8 @@ def test_bad_weights_and_allocations() -> None:
         quantize(graph, BitAllocation({**fine.bits, "c1": fine.bits["c1"][:3]}, fine.inputs), calibration)
     with pytest.raises(BudgetError, match="names 'zz', which is no layer"):
         quantize(graph, BitAllocation({**fine.bits, "zz": fine.bits["c1"]}, {**fine.inputs, "zz": 1}), calibration)
-    with pytest.raises(BudgetError, match="c1: channel 0 has 1 bits; legal"):
-        uniform(graph, 1)
+    with pytest.raises(BudgetError, match="c1: channel 0 has 9 bits; legal"):
+        uniform(graph, 9)
     with pytest.raises(GraphError, match="calibration is of 'net', but the graph is 'other'"):
         quantize(Graph("other", graph.nodes, graph.output), fine, calibration)
     conv = graph["c2"].op

@@ -9,7 +9,7 @@ from bitloom.errors import WeightsError
 from bitloom.quantize import rounding
 from bitloom.quantize.code_range import highest, lowest
 from bitloom.quantize.observe import EXPONENT, fake_quantize, fit_quantizer, quantizer_of
-from bitloom.quantize.rounding import ALL_WIDTHS, Rounding, RoundingOptions, round_layer
+from bitloom.quantize.rounding import ALL_WIDTHS, GAIN_LIMIT, Rounding, RoundingOptions, round_layer
 
 
 def _layer(rows: int = 12, inputs: int = 40, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
@@ -25,13 +25,14 @@ def _layer(rows: int = 12, inputs: int = 40, seed: int = 0) -> tuple[np.ndarray,
 def test_codes_scales_and_errors_agree(method: Rounding) -> None:
     weight, cov = _layer()
     layer = round_layer(weight, cov, ALL_WIDTHS, method)
-    assert layer.error.shape == (12, 8) and layer.widths == ALL_WIDTHS
+    assert layer.error.shape == (12, 9) and layer.widths == ALL_WIDTHS
     for i, b in enumerate(ALL_WIDTHS):
         codes, scale = layer.codes[b], layer.scale[b]
         assert codes.dtype == np.int8 and codes.shape == weight.shape and codes.max() <= highest(b)
         assert codes.min() >= (lowest(b) if method is Rounding.GPTQ else -highest(b))
         d = weight - codes * scale[:, None]
         np.testing.assert_allclose(layer.error[:, i], np.einsum("ok,kl,ol->o", d, cov, d), rtol=1e-3, atol=1e-9)
+    assert set(np.unique(layer.codes[1])) == {-1, 1}
     means = layer.error.mean(axis=0)
     assert (np.diff(means) < 0).all()
 
@@ -55,7 +56,7 @@ def test_gptq_blocks_only_change_the_order_of_sums() -> None:
 def test_rows_are_independent_so_allocations_are_picks() -> None:
     weight, cov = _layer()
     whole = round_layer(weight, cov, ALL_WIDTHS, Rounding.GPTQ)
-    bits = np.array([0, 2, 3, 4, 5, 6, 7, 8, 8, 2, 0, 3], np.int8)
+    bits = np.array([0, 2, 3, 4, 5, 6, 7, 8, 1, 2, 0, 1], np.int8)
     codes, scale = whole.pick(bits)
     for row, b in enumerate(bits):
         alone = round_layer(weight[row : row + 1], cov, (int(b),), Rounding.GPTQ)
@@ -91,6 +92,18 @@ def test_pruned_and_zero_channels() -> None:
     assert not layer.codes[0].any() and not any(layer.codes[b][3].any() for b in ALL_WIDTHS)
     assert (layer.error[3] == 0).all() and np.isfinite(layer.error).all()
     np.testing.assert_allclose(layer.error[:, 0], np.einsum("ok,kl,ol->o", weight, cov, weight), rtol=1e-4)
+
+
+def test_binary_rows_have_the_best_scale_and_signs() -> None:
+    """To nearest: the closed form of XNOR-Net (Rastegari et al., 2016): signs, scaled by the mean size."""
+    weight, _ = _layer()
+    layer = round_layer(weight, None, (1,))
+    np.testing.assert_array_equal(layer.codes[1], np.where(weight < 0, -1, 1))
+    alpha = np.abs(weight).mean(axis=1)
+    least = (weight**2).sum(axis=1) - 40 * alpha**2  # at alpha; `layer` keeps the gain instead
+    assert (layer.error[:, 0] >= least * (1 - 1e-5)).all()
+    one = np.minimum((weight**2).sum(axis=1) / (40 * alpha), GAIN_LIMIT * alpha)
+    np.testing.assert_allclose(layer.scale[1], one, rtol=1e-4)
 
 
 def test_singular_covariance() -> None:

@@ -39,11 +39,16 @@ def test_straight_through_gradients() -> None:
     assert x.grad is not None and x.grad.tolist() == [0.0, 1.0, 1.0, 0.0]
     latent = torch.tensor([[0.6, -3.0], [0.2, 5.0]], requires_grad=True)
     scale = torch.tensor([[0.5], [2.0]], requires_grad=True)
-    w = quantize_weight(latent, scale, torch.tensor([[1.0], [0.0]]))
+    w = quantize_weight(latent, scale, torch.tensor([[2], [0]]))
     assert w.tolist() == [[0.5, -1.0], [0.0, 0.0]]
     w.sum().backward()
     assert latent.grad is not None and latent.grad.tolist() == [[0.5, 0.0], [2.0, 0.0]]
     assert scale.grad is not None and scale.grad.tolist() == [[-1.0], [0.0]]
+    binary = torch.tensor([[0.1, -0.2, 1.4, -1.6]], requires_grad=True)
+    w = quantize_weight(binary, torch.tensor([[0.5]]), torch.tensor([[1]]))
+    assert w.tolist() == [[0.5, -0.5, 0.5, -0.5]]
+    w.sum().backward()
+    assert binary.grad is not None and binary.grad.tolist() == [[0.5, 0.5, 0.5, 0.0]]
 
 
 @pytest.mark.parametrize("seed", [0, 1, 2])

@@ -12,7 +12,7 @@ import numpy.typing as npt
 from bitloom.errors import BudgetError, OutputError
 from bitloom.graph.ir import Conv, Graph, Linear
 
-WIDTHS = (0, 2, 3, 4, 5, 6, 7, 8)  #: legal widths; 0 is a pruned channel
+WIDTHS = tuple(range(9))  #: legal widths; 0 is a pruned channel, 1 has the codes -1 and 1
 
 
 @dataclass(frozen=True, eq=False)

@@ -33,8 +33,8 @@ class Budget:
         for name, value in (("bytes", self.bytes), ("cycles", self.cycles), ("milliseconds", self.milliseconds)):
             if value is not None and not value > 0:
                 raise BudgetError(f"budget: {name} = {value:g}; must be above 0")
-        if self.least not in (0, 2, 3, 4, 5, 6, 7, 8):
-            raise BudgetError(f"budget: smallest width = {self.least}; legal: 0, 2, 3, 4, 5, 6, 7, 8")
+        if self.least not in range(9):
+            raise BudgetError(f"budget: smallest width = {self.least}; legal: 0 to 8")
 
     def weight_bits(self, weights: int) -> int:
         """The tightest limit in bits for a network of `weights` weights; 8 bits each where nothing else is asked."""

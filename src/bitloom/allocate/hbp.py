@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Mapping
+from collections.abc import Container, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -27,6 +27,17 @@ class LayerCosts:
     def at_least(self, least: int, widths: tuple[int, ...]) -> LayerCosts:
         """The same layer without the widths below `least`."""
         return replace(self, cost=np.where(np.asarray(widths)[None, :] < least, np.inf, self.cost))
+
+    def without(self, width: int, widths: tuple[int, ...]) -> LayerCosts:
+        """The same layer without one width."""
+        return replace(self, cost=np.where(np.asarray(widths)[None, :] == width, np.inf, self.cost))
+
+
+def binary_only_in(
+    layers: Mapping[str, LayerCosts], widths: tuple[int, ...], names: Container[str]
+) -> dict[str, LayerCosts]:
+    """The layers, those that are not among `names` without the width 1."""
+    return {name: layer if name in names else layer.without(1, widths) for name, layer in layers.items()}
 
 
 @dataclass(frozen=True)

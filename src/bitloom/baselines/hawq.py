@@ -8,7 +8,7 @@ integer program of the same Ω with the widths 4 and 8 that its integer kernels 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Container, Mapping
 
 import numpy as np
 import numpy.typing as npt
@@ -18,7 +18,7 @@ from torch import Tensor
 
 from bitloom.allocate.allocation import BitAllocation
 from bitloom.allocate.probe import Probe
-from bitloom.baselines.layers import by_layer
+from bitloom.baselines.layers import by_layer, without_binary
 from bitloom.errors import DataError
 
 V2_WIDTHS = (2, 3, 4, 5, 6, 7, 8)
@@ -56,10 +56,17 @@ def mean_traces(
     return {n: float(t) / probe.weight[n].numel() for n, t in zip(names, totals, strict=True)}
 
 
-def hawq(probe: Probe, traces: Mapping[str, float], budget_bits: int, widths: tuple[int, ...]) -> BitAllocation:
+def hawq(
+    probe: Probe,
+    traces: Mapping[str, float],
+    budget_bits: int,
+    widths: tuple[int, ...],
+    binary: Container[str] = frozenset(),
+) -> BitAllocation:
     """The allocation of least Ω; a negative trace (possible off a minimum) counts as zero.
 
-    Needs the probe's rounded rows at `widths` (V2_WIDTHS or V3_WIDTHS). Raises BudgetError when infeasible.
+    Needs the probe's rounded rows at `widths` (V2_WIDTHS or V3_WIDTHS, or 1 bit too); binary: layers that may have it.
+    Raises BudgetError when infeasible.
     """
     costs, channels, weights = {}, {}, {}
     for name, step in probe.steps.items():
@@ -68,4 +75,4 @@ def hawq(probe: Probe, traces: Mapping[str, float], budget_bits: int, widths: tu
         ones = np.ones(len(flat), np.int8)
         errors = [float(np.square(probe.rows(name, (ones * b).astype(np.int8)) - flat).sum()) for b in widths]
         costs[name] = max(traces[name], 0.0) * np.array(errors)
-    return by_layer(costs, channels, weights, widths, budget_bits)
+    return by_layer(without_binary(costs, widths, binary), channels, weights, widths, budget_bits)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Container, Mapping
+from contextlib import suppress
 
 import numpy as np
 import numpy.typing as npt
@@ -14,6 +15,7 @@ from bitloom.allocate.knapsack import Problem
 from bitloom.errors import BudgetError
 
 FloatArray = npt.NDArray[np.float64]
+SMALLEST = (1, 2, 3)  #: smallest widths that a baseline may be better off with
 Judge = Callable[[BitAllocation], float]
 
 
@@ -36,17 +38,26 @@ def by_layer(
     return BitAllocation(bits, dict(weights))
 
 
+def without_binary(
+    costs: Mapping[str, FloatArray], widths: tuple[int, ...], binary: Container[str]
+) -> dict[str, FloatArray]:
+    """The costs (k,) of every layer, infinite at 1 bit in layers that are not in `binary`."""
+    one = np.asarray(widths) == 1
+    return {name: cost if name in binary else np.where(one, np.inf, cost) for name, cost in costs.items()}
+
+
 def best_per_layer(
     layers: Mapping[str, LayerCosts],
     widths: tuple[int, ...],
     budget_bits: int,
     judge: Judge,
-    smallest: tuple[int, ...] = (2, 3),
+    smallest: tuple[int, ...] = SMALLEST,
 ) -> BitAllocation:
     """The exact program per layer at each smallest width that the budget allows; the one that `judge` finds least.
 
-    A layer at two bits is easily the whole loss, so that a smallest width of three can be the better setting. judge:
-    the measured loss of an allocation, on calibration images. Raises BudgetError when no smallest width fits.
+    A layer at one or two bits is easily the whole loss, so that a smallest width of two or three can be the better
+    setting. judge: the measured loss of an allocation, on calibration images. Raises BudgetError when no smallest width
+    fits.
     """
     found = []
     for least in smallest:
@@ -54,7 +65,7 @@ def best_per_layer(
         sums = {n: layer.cost.sum(axis=0)[allowed] for n, layer in layers.items()}
         channels = {n: len(layer.cost) for n, layer in layers.items()}
         weights = {n: layer.weights for n, layer in layers.items()}
-        if least * sum(channels[n] * weights[n] for n in layers) <= budget_bits:
+        with suppress(BudgetError):
             found.append(by_layer(sums, channels, weights, tuple(widths[i] for i in allowed), budget_bits))
     if not found:
         raise BudgetError(f"a budget of {budget_bits} bits allows no smallest width of {smallest}; raise the budget")

@@ -7,7 +7,7 @@ size.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Container, Mapping
 
 import numpy as np
 import numpy.typing as npt
@@ -16,7 +16,7 @@ from torch import Tensor
 
 from bitloom.allocate.allocation import BitAllocation
 from bitloom.allocate.probe import Probe
-from bitloom.baselines.layers import by_layer
+from bitloom.baselines.layers import by_layer, without_binary
 
 WIDTHS = (2, 3, 4, 5, 6, 7, 8)
 
@@ -47,10 +47,14 @@ def ompq(
     budget_bits: int,
     beta: float = 1.0,
     widths: tuple[int, ...] = WIDTHS,
+    binary: Container[str] = frozenset(),
 ) -> BitAllocation:
-    """The allocation of the linear program, solved in integers. Layers in the order of `channels`."""
+    """The allocation of the linear program, solved in integers. Layers in the order of `channels`.
+
+    binary: layers that may have 1 bit.
+    """
     gamma = orm.sum(axis=1) - np.diag(orm)
     theta = np.exp(-beta * gamma)
     value = np.array([theta[i:].mean() for i in range(len(theta))])
     costs = {n: -v * np.asarray(widths, np.float64) for n, v in zip(channels, value, strict=True)}
-    return by_layer(costs, channels, weights, widths, budget_bits)
+    return by_layer(without_binary(costs, widths, binary), channels, weights, widths, budget_bits)

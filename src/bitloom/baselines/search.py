@@ -31,6 +31,8 @@ def greedy(
         for n in names:
             if at[n] > 0:
                 high, low = columns[at[n]], columns[at[n] - 1]
+                if not np.isfinite(sums[n][low]):
+                    continue
                 price[n] = (sums[n][low] - sums[n][high]) / (size[n] * (widths[high] - widths[low]))
         if not price:
             raise BudgetError(f"a budget of {budget_bits} bits cannot be met: {least} bits everywhere are {total} bits")

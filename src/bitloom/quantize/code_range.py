@@ -7,6 +7,8 @@ and it is worth most where codes are few: for Gaussian weights and the best scal
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import torch
 from torch import Tensor
 
@@ -23,11 +25,36 @@ def lowest(bits: int) -> int:
     return -highest(bits) - int(1 < bits <= FULL_RANGE)
 
 
-def lows(tops: Tensor) -> Tensor:
-    """The smallest codes that belong to the largest ones `tops` (any shape)."""
-    return -tops - ((tops > 0) & (tops <= highest(FULL_RANGE))).to(tops.dtype)
+@dataclass(frozen=True, eq=False)
+class CodeRange:
+    """Smallest and largest codes, float32 of any shape; binary: where 0 is no code (None: nowhere)."""
+
+    low: Tensor
+    top: Tensor
+    binary: Tensor | None = None
+
+    def nearest(self, values: Tensor) -> Tensor:
+        """The code nearest to each value; values and ranges broadcast."""
+        codes = torch.clamp(torch.round(values), self.low, self.top)
+        return codes if self.binary is None else torch.where(self.binary, _signs(values), codes)
+
+    def __getitem__(self, rows: Tensor) -> CodeRange:
+        """The ranges of some rows."""
+        return CodeRange(self.low[rows], self.top[rows], None if self.binary is None else self.binary[rows])
+
+    def columns(self) -> CodeRange:
+        """Ranges (rows,) as (rows, 1)."""
+        return CodeRange(self.low[:, None], self.top[:, None], None if self.binary is None else self.binary[:, None])
 
 
-def within(codes: Tensor, tops: Tensor) -> Tensor:
-    """codes (any shape) clamped to the range that ends at `tops` (broadcast to it)."""
-    return torch.minimum(torch.maximum(codes, lows(tops)), tops)
+def code_range(bits: Tensor, symmetric: bool = False) -> CodeRange:
+    """The ranges of widths 0..8 (integers of any shape); symmetric: without the codes -2^(b-1)."""
+    tops, lows = (torch.tensor([float(f(b)) for b in range(9)], device=bits.device) for f in (highest, lowest))
+    index = bits.long()
+    binary = index == 1
+    low = -tops[index] if symmetric else lows[index]
+    return CodeRange(low, tops[index], binary if bool(binary.any()) else None)
+
+
+def _signs(values: Tensor) -> Tensor:
+    return torch.where(values < 0, -1.0, 1.0).to(values.dtype)

@@ -9,11 +9,11 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from bitloom.quantize.code_range import CodeRange
 
-def descend(
-    weight: Tensor, codes: Tensor, cov: Tensor, scale: Tensor, low: Tensor, tops: Tensor, damping: float
-) -> Tensor:
-    """One sweep over the inputs, those of large variance first; weight and codes (rows, K), scale, low, tops (rows,).
+
+def descend(weight: Tensor, codes: Tensor, cov: Tensor, scale: Tensor, legal: CodeRange, damping: float) -> Tensor:
+    """One sweep over the inputs, those of large variance first; weight and codes (rows, K), scale and legal (rows,).
 
     Lowers (w - s q) (C + damping*mean(diag C)*I) (w - s q)^T of every row, or leaves it. Returns codes (rows, K).
     """
@@ -31,7 +31,7 @@ def descend(
         moved = torch.zeros_like(part)
         for i in range(end - begin):
             old = q[begin + i]
-            new = torch.clamp(torch.round(old + part[i] / (scale * local[i, i])), low, tops)
+            new = legal.nearest(old + part[i] / (scale * local[i, i]))
             step = (new - old) * scale
             q[begin + i], moved[i] = new, step
             part.addr_(local[:, i], step, alpha=-1.0)

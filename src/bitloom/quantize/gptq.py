@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from bitloom.errors import WeightsError
+from bitloom.quantize.code_range import CodeRange
 
 
 @dataclass(frozen=True, eq=False)
@@ -32,8 +33,8 @@ def feedback(cov: Tensor, damping: float, act_order: bool, block: int) -> Feedba
     return Feedback(order, _inverse_factor(cov[order][:, order], damping), block)
 
 
-def gptq_codes(weight: Tensor, scale: Tensor, low: Tensor, tops: Tensor, parts: Feedback) -> Tensor:
-    """Codes (rows, K) of weight (rows, K) at scale (rows,), from low to tops (rows,)."""
+def gptq_codes(weight: Tensor, scale: Tensor, legal: CodeRange, parts: Feedback) -> Tensor:
+    """Codes (rows, K) of weight (rows, K) at scale (rows,), within `legal` (rows,)."""
     inputs = weight.shape[1]
     work = weight[:, parts.order].T.contiguous()  # (K, rows): an input of the layer is contiguous
     codes = torch.empty_like(work)
@@ -43,7 +44,7 @@ def gptq_codes(weight: Tensor, scale: Tensor, low: Tensor, tops: Tensor, parts: 
         local = parts.factor[begin:end, begin:end]
         for i in range(end - begin):
             column = block[i]
-            rounded = torch.clamp(torch.round(column / scale), low, tops)
+            rounded = legal.nearest(column / scale)
             codes[begin + i] = rounded
             errors[i] = (column - rounded * scale) / local[i, i]
             if i + 1 < end - begin:

@@ -18,16 +18,21 @@ import torch
 from torch import Tensor
 
 from bitloom.errors import WeightsError
-from bitloom.quantize.code_range import FULL_RANGE, highest, lowest, lows
+from bitloom.quantize.code_range import CodeRange, code_range, highest, lowest
 from bitloom.quantize.descent import descend
 from bitloom.quantize.gptq import Feedback, feedback, gptq_codes
 from bitloom.quantize.qgraph import Int8Array
 
-ALL_WIDTHS = (0, 2, 3, 4, 5, 6, 7, 8)
+ALL_WIDTHS = (0, 1, 2, 3, 4, 5, 6, 7, 8)
 PIECE = 1 << 24  #: weights that are rounded at once where rows share no factor: bounds the memory of very wide layers
 GAIN_LIMIT = 1.5  #: largest ratio of the gain-one scale to the scale of least error
 #: GPTQ is tried at these multiples of the nearest rounding's best scale: error feedback wants larger steps.
-SCALE_SEARCH = {2: (1.15, 1.35), 3: (0.9, 1.12, 1.25), 4: (0.9, 1.1)}
+SCALE_SEARCH = {
+    1: (0.7, 0.85, 1.15, 1.35, 1.6, 1.9),
+    2: (0.85, 1.15, 1.35, 1.6),
+    3: (0.9, 1.12, 1.25, 1.4),
+    4: (0.9, 1.1, 1.2),
+}
 
 
 class Rounding(Enum):
@@ -46,7 +51,7 @@ class RoundingOptions:
     """candidates: clipping factors tried per row; damping: of the covariance, relative to its mean diagonal.
 
     block: columns updated lazily together; act_order: round inputs of large variance first. search: try further scales
-    at 2 to 4 bits. sweeps: of coordinate descent, at widths up to `descent_width`. turned: rows are turned to use all
+    at 1 to 4 bits. sweeps: of coordinate descent, at widths up to `descent_width`. turned: rows are turned to use all
     codes of 2 to 4 bits; else codes are symmetric.
     """
 
@@ -55,7 +60,7 @@ class RoundingOptions:
     block: int = 128
     act_order: bool = True
     search: bool = True
-    sweeps: int = 2
+    sweeps: int = 4
     descent_width: int = 5
     turned: bool = True
 
@@ -110,7 +115,7 @@ def round_layer(
     importance = (cov if cov.dim() == 1 else cov.diagonal()).clamp(min=0)
     importance = importance + 1e-6 * importance.mean() + 1e-30
     live = tuple(b for b in widths if b)
-    tops = torch.tensor([float(highest(b)) for b in live]).repeat_interleave(rows)
+    bits = torch.tensor(live, dtype=torch.int64).repeat_interleave(rows)
     sequential = method is Rounding.GPTQ and cov.dim() == 2
     all_codes = sequential and opts.turned
     turned = _turned(full, importance) if all_codes else torch.ones(rows)
@@ -120,9 +125,10 @@ def round_layer(
     )
     stacked = full.repeat(len(live), 1)
     if sequential and live:
-        codes, scale = _sequential(stacked, cov, scale, tops, opts)
+        codes, scale = _sequential(stacked, cov, scale, bits, opts)
     else:
-        codes = torch.clamp(torch.round(stacked / scale[:, None]), -tops[:, None], tops[:, None])
+        codes = code_range(bits, symmetric=True).columns().nearest(stacked / scale[:, None])
+    codes = torch.where(stacked.any(dim=1, keepdim=True), codes, 0.0)  # a binary row of zeros is pruned
     scale = _refit(stacked, codes, cov, scale)
     result_codes = {b: np.zeros((rows, inputs), dtype=np.int8) for b in widths if b == 0}
     result_scale = {b: np.ones(rows) for b in widths if b == 0}
@@ -132,7 +138,7 @@ def round_layer(
             error[:, i] = _quadratic(full, cov)
             continue
         part = slice(live.index(b) * rows, (live.index(b) + 1) * rows)
-        sign = turned if b <= FULL_RANGE else torch.ones(rows)  # symmetric codes are turned back
+        sign = torch.ones(rows) if _symmetric(b) else turned  # symmetric codes are turned back
         result_codes[b] = np.asarray((codes[part] * (turned * sign)[:, None]).to(torch.int8).numpy())
         result_scale[b] = (scale[part] * sign).double().numpy()
         error[:, i] = _quadratic(full - codes[part] * scale[part, None], cov)
@@ -155,7 +161,7 @@ def round_rows(
 ) -> tuple[Tensor, Tensor]:
     """GPTQ with search and descent of rows that have one width each: codes (rows, K) and scale (rows,).
 
-    weight (rows, K), cov (K, K), bits (rows,) integers in 0, 2..8. Scales keep the rows' gain, as in `round_layer`.
+    weight (rows, K), cov (K, K), bits (rows,) integers in 0..8. Scales keep the rows' gain, as in `round_layer`.
     Pruned rows get codes 0 and scale 1; scales are below 0 where a row is turned.
     """
     opts = options or RoundingOptions()
@@ -169,12 +175,16 @@ def round_rows(
             scale[bits == b] = _scales(weight[bits == b], importance, b, opts.candidates, opts.turned)
     live = bits > 0
     if bool(live.any()):
-        tops = torch.tensor([float(highest(b)) for b in bits[live].tolist()])
-        part, s = _sequential(weight[live], cov, scale[live], tops, opts)
+        part, s = _sequential(weight[live], cov, scale[live], bits[live], opts)
+        part = torch.where(weight[live].any(dim=1, keepdim=True), part, 0.0)
         codes[live], scale[live] = part, _refit(weight[live], part, cov, s)
-    back = bits > FULL_RANGE  # symmetric codes are turned back
+    back = torch.tensor([_symmetric(int(b)) for b in bits])  # symmetric codes are turned back
     codes = torch.where(back[:, None], codes * turned[:, None], codes)
     return codes, torch.where(live & ~back, scale * turned, scale)
+
+
+def _symmetric(bits: int) -> bool:
+    return lowest(bits) == -highest(bits)
 
 
 def _turned(weight: Tensor, importance: Tensor) -> Tensor:
@@ -197,6 +207,9 @@ def _quadratic(d: Tensor, cov: Tensor) -> npt.NDArray[np.float64]:
 
 def _scales(weight: Tensor, importance: Tensor, bits: int, candidates: int, full: bool) -> Tensor:
     """Per row the scale of least importance-weighted squared error; rows of zeros get scale 1. full: all codes."""
+    if bits == 1:
+        best = (weight.abs() @ importance) / importance.sum()
+        return torch.where(best > 0, best, torch.ones_like(best))
     top = float(highest(bits))
     low = float(lowest(bits)) if full else -top
     peak = weight.abs().amax(dim=1)
@@ -212,24 +225,24 @@ def _scales(weight: Tensor, importance: Tensor, bits: int, candidates: int, full
 
 
 def _sequential(
-    weight: Tensor, cov: Tensor, scale: Tensor, tops: Tensor, opts: RoundingOptions
+    weight: Tensor, cov: Tensor, scale: Tensor, bits: Tensor, opts: RoundingOptions
 ) -> tuple[Tensor, Tensor]:
     """GPTQ, further scales, coordinate descent: codes (rows, K) and the scales (rows,) that they were made for."""
     parts = feedback(cov, opts.damping, opts.act_order, opts.block)
-    low = lows(tops) if opts.turned else -tops
-    codes, scale = gptq_codes(weight, scale, low, tops, parts), scale.clone()
-    for bits, factors in SCALE_SEARCH.items() if opts.search else ():
-        rows = tops == highest(bits)
+    legal = code_range(bits, symmetric=not opts.turned)
+    codes, scale = gptq_codes(weight, scale, legal, parts), scale.clone()
+    for width, factors in SCALE_SEARCH.items() if opts.search else ():
+        rows = bits == width
         if bool(rows.any()):
             codes[rows], scale[rows] = _best_scale(
-                weight[rows], codes[rows], cov, scale[rows], (low[rows], tops[rows]), factors, parts
+                weight[rows], codes[rows], cov, scale[rows], legal[rows], factors, parts
             )
-    rows = tops <= highest(opts.descent_width)
+    rows = bits <= opts.descent_width
     if bool(rows.any()):
         part, q, s = weight[rows], codes[rows], scale[rows]
         for _ in range(opts.sweeps):
             s = _least(part, q, cov, s)
-            q = descend(part, q, cov, s, low[rows], tops[rows], opts.damping)
+            q = descend(part, q, cov, s, legal[rows], opts.damping)
         codes[rows], scale[rows] = q, s
     return codes, scale
 
@@ -239,7 +252,7 @@ def _best_scale(
     codes: Tensor,
     cov: Tensor,
     scale: Tensor,
-    limits: tuple[Tensor, Tensor],
+    legal: CodeRange,
     factors: tuple[float, ...],
     parts: Feedback,
 ) -> tuple[Tensor, Tensor]:
@@ -251,7 +264,7 @@ def _best_scale(
 
     best, least = judge(codes, scale)
     for factor in factors:
-        q = gptq_codes(weight, scale * factor, *limits, parts)
+        q = gptq_codes(weight, scale * factor, legal, parts)
         s, error = judge(q, scale * factor)
         better = error < least
         codes = torch.where(better[:, None], q, codes)

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from bitloom.quantize.code_range import lows, within
+from bitloom.quantize.code_range import code_range
 
 
 class _Activation(torch.autograd.Function):
@@ -39,28 +39,28 @@ def quantize_activation(x: Tensor, scale: float, zero: int, lo: int, hi: int) ->
 
 
 class _Weight(torch.autograd.Function):
-    """scale * round(latent), clamped to the codes that end at top, per row."""
+    """scale * the code nearest to latent, per row."""
 
     @staticmethod
-    def forward(ctx: Any, latent: Tensor, scale: Tensor, top: Tensor) -> Tensor:
-        codes = within(latent.round(), top)
-        ctx.save_for_backward(latent, scale, top, codes)
+    def forward(ctx: Any, latent: Tensor, scale: Tensor, bits: Tensor) -> Tensor:
+        codes = code_range(bits).nearest(latent)
+        ctx.save_for_backward(latent, scale, bits, codes)
         return codes * scale
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, Tensor, None]:
-        latent, scale, top, codes = ctx.saved_tensors
-        grad = grads[0]
-        inside = (latent >= lows(top) - 0.5) & (latent <= top + 0.5)
+        latent, scale, bits, codes = ctx.saved_tensors
+        grad, legal = grads[0], code_range(bits)
+        inside = (latent >= legal.low - 0.5) & (latent <= legal.top + 0.5)
         rows = tuple(range(1, latent.dim()))
         return grad * scale * inside, (grad * codes).sum(dim=rows, keepdim=True), None
 
 
-def quantize_weight(latent: Tensor, scale: Tensor, top: Tensor) -> Tensor:
-    """Real weights of latent codes (Cout, Cin, KH, KW), scale and largest code top (Cout, 1, 1, 1).
+def quantize_weight(latent: Tensor, scale: Tensor, bits: Tensor) -> Tensor:
+    """Real weights of latent codes (Cout, Cin, KH, KW), scale and integer widths bits (Cout, 1, 1, 1).
 
     Latents are in units of the scale, so that a row's codes do not change when its scale does; the gradient of the
-    scale is therefore exact. Rows of top 0 (pruned) are zero and get no gradient.
+    scale is therefore exact. Rows of width 0 (pruned) are zero and get no gradient.
     """
-    result: Tensor = _Weight.apply(latent, scale, top)  # type: ignore[no-untyped-call]
+    result: Tensor = _Weight.apply(latent, scale, bits)  # type: ignore[no-untyped-call]
     return result

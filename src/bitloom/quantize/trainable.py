@@ -17,14 +17,15 @@ from torch import Tensor, nn
 from bitloom.errors import DataError
 from bitloom.graph.execute import pad2d
 from bitloom.quantize.assemble import make_conv, make_pool
-from bitloom.quantize.code_range import highest, within
+from bitloom.quantize.code_range import code_range
 from bitloom.quantize.fake import dequantized
 from bitloom.quantize.lower import ConcatStep, ConvStep, Lowered, PoolStep, Step, step_inputs
 from bitloom.quantize.qgraph import QConcat, QConv, QNode, QTensor, QuantGraph
 from bitloom.quantize.straight import quantize_activation, quantize_weight
 from bitloom.quantize.stream import pool_step
 
-SLACK = 0.45  #: codes; how far a weight may begin from the code that it was rounded to
+#: codes; how far a weight may begin from the code that it was rounded to
+SLACK, BINARY_SLACK = 0.45, 0.95
 
 
 class QuantizedWeights(nn.Module):
@@ -41,20 +42,21 @@ class QuantizedWeights(nn.Module):
         sign = torch.where(scale < 0, -1.0, 1.0).float()
         codes = torch.from_numpy(node.weight.astype(np.float64))
         real = torch.from_numpy(step.weight.astype(np.float64))
-        latent = codes + (real / scale - codes).clamp(-SLACK, SLACK)
-        top = torch.tensor([float(highest(int(b))) for b in node.bits]).reshape(-1, 1, 1, 1)
+        widths = torch.from_numpy(node.bits.astype(np.int64)).reshape(-1, 1, 1, 1)
+        slack = torch.where(widths == 1, BINARY_SLACK, SLACK)
+        latent = codes + (real / scale - codes).clamp(-slack, slack)
         self.latent = nn.Parameter(
-            torch.where(top > 0, latent, 0.0).float().contiguous(memory_format=torch.channels_last)
+            torch.where(widths > 0, latent, 0.0).float().contiguous(memory_format=torch.channels_last)
         )
         self.log_scale = nn.Parameter(scale.abs().log().float())
         self.bias = nn.Parameter(bias.float())
-        self.register_buffer("top", top)
+        self.register_buffer("widths", widths)
         self.register_buffer("sign", sign)
         self.bits = torch.from_numpy(node.bits.astype(np.int64))
 
     def forward(self) -> Tensor:
         """Real weights (Cout, Cin, KH, KW)."""
-        return quantize_weight(self.latent, self.scale(), self.get_buffer("top"))
+        return quantize_weight(self.latent, self.scale(), self.get_buffer("widths"))
 
     @torch.no_grad()
     def assign(self, codes: Tensor, scale: Tensor, bias: Tensor) -> None:
@@ -70,7 +72,7 @@ class QuantizedWeights(nn.Module):
 
     def codes(self) -> Tensor:
         """Codes (Cout, Cin, KH, KW), whole numbers."""
-        return within(self.latent.detach().round(), self.get_buffer("top"))
+        return code_range(self.get_buffer("widths")).nearest(self.latent.detach())
 
 
 class TrainableNetwork(nn.Module):

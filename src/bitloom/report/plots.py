@@ -15,6 +15,8 @@ from matplotlib.axes import Axes
 from matplotlib.colors import BoundaryNorm, ListedColormap
 from matplotlib.figure import Figure
 
+from bitloom.allocate.allocation import WIDTHS
+
 #: Colour of every cause a cycle can have, in drawing order.
 CAUSE_COLOURS: dict[str, str] = {
     "compute": "#2f6db5",
@@ -24,8 +26,8 @@ CAUSE_COLOURS: dict[str, str] = {
     "input": "#4c9f70",
     "control": "#9aa5b1",
 }
-#: Colour of every width, 0 to 8 bits (1 is not a width).
-WIDTH_COLOURS = ("#22262b", "#ffffff", "#c6dbef", "#9ecae1", "#6baed6", "#3182bd", "#fdae6b", "#f16913", "#a63603")
+#: Colour of every width, 0 to 8 bits.
+WIDTH_COLOURS = ("#22262b", "#e5e0ee", "#c6dbef", "#9ecae1", "#6baed6", "#3182bd", "#fdae6b", "#f16913", "#a63603")
 
 
 def svg(figure: Figure) -> str:
@@ -54,7 +56,7 @@ def bits_picture(bits: Mapping[str, npt.NDArray[np.int8]]) -> str:
     image = axis.imshow(rows, aspect="auto", cmap=ListedColormap(WIDTH_COLOURS), norm=norm, interpolation="nearest")
     axis.set_yticks(range(len(names)), [f"{n}  ({len(bits[n])})" for n in names], fontsize=7)
     axis.set_xticks([0, columns - 1], ["widest channels", "narrowest"], fontsize=8)
-    bar = figure.colorbar(image, ax=axis, ticks=[0, 2, 3, 4, 5, 6, 7, 8], fraction=0.03, pad=0.02)
+    bar = figure.colorbar(image, ax=axis, ticks=list(WIDTHS), fraction=0.03, pad=0.02)
     bar.set_label("bits", fontsize=8)
     bar.ax.tick_params(labelsize=7)
     for spine in axis.spines.values():

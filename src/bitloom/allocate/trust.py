@@ -1,0 +1,120 @@
+"""How far to trust the costs of the two smallest widths: a few solutions, one of which measured images choose.
+
+Costs are of one channel alone and add up; channels that are pruned together lose more than that, because each takes a
+whole feature away instead of adding noise, and errors of binary channels are no small perturbations either. A layer
+that gives up most of its channels by summed costs may end a network. So the cost of width 0 is tried at several
+factors, the last of which forbids pruning, then without binary channels, and the divergence of each allocation on
+images that the rounding has not seen decides. Two numbers are chosen, so few images suffice.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from typing import Generic, Protocol, TypeVar
+
+import numpy as np
+
+from bitloom.allocate.allocation import BitAllocation
+from bitloom.allocate.hbp import LayerCosts
+from bitloom.errors import BudgetError
+
+NEVER = float("inf")
+PRUNED = (1.0, 4.0, 16.0, NEVER)
+
+
+class Solution(Protocol):
+    """What a solver returns: an allocation, and what else it knows."""
+
+    @property
+    def allocation(self) -> BitAllocation:
+        """The widths."""
+        ...
+
+
+S = TypeVar("S", bound=Solution)
+
+
+@dataclass(frozen=True)
+class Trust:
+    """Factors on the costs of width 0 and of width 1; infinite: the width is not used where it costs anything."""
+
+    pruned: float = 1.0
+    binary: float = 1.0
+
+    def weigh(self, layers: Mapping[str, LayerCosts], widths: tuple[int, ...]) -> dict[str, LayerCosts]:
+        """The same costs, dearer at 0 and 1; channels that cost nothing at a width stay free."""
+        factors = {widths.index(b): f for b, f in ((0, self.pruned), (1, self.binary)) if b in widths and f != 1.0}
+        found = {}
+        for name, layer in layers.items():
+            cost = layer.cost.copy()
+            for column, factor in factors.items():
+                cost[cost[:, column] > 0, column] *= factor
+            found[name] = replace(layer, cost=cost)
+        return found
+
+
+def choose_trust(
+    layers: Mapping[str, LayerCosts],
+    widths: tuple[int, ...],
+    solve: Callable[[Mapping[str, LayerCosts]], S],
+    judge: Callable[[BitAllocation], float],
+) -> tuple[S, Trust]:
+    """The solution that `judge` finds least, and the trust that it was found with; of equals the first.
+
+    solve: widths from costs; judge: the measured loss of an allocation. Nothing is judged where the first solution has
+    no channel of width 0 or 1 that costs anything. Raises BudgetError as `solve` does with plain costs; factors that
+    leave nothing within the budget are out.
+    """
+    search = _Search(layers, widths, solve, judge)
+    for pruned in PRUNED:
+        search.visit(Trust(pruned))
+    search.visit(replace(search.trust, binary=NEVER))
+    search.visit(Trust(NEVER, NEVER))
+    assert search.best is not None
+    return search.best, search.trust
+
+
+@dataclass
+class _Search(Generic[S]):
+    layers: Mapping[str, LayerCosts]
+    widths: tuple[int, ...]
+    solve: Callable[[Mapping[str, LayerCosts]], S]
+    judge: Callable[[BitAllocation], float]
+
+    def __post_init__(self) -> None:
+        self.best: S | None = None
+        self.trust, self.least = Trust(), NEVER
+        self.seen: list[BitAllocation] = []
+        self.clear = False
+
+    def visit(self, trust: Trust) -> None:
+        """Solves and, unless the allocation is known or no choice is to be made, judges."""
+        if self.clear:
+            return
+        try:
+            found = self.solve(trust.weigh(self.layers, self.widths))
+        except BudgetError:
+            if self.best is None:
+                raise
+            return
+        if self.best is None and not self._doubtful(found.allocation):
+            self.best, self.trust, self.clear = found, trust, True
+        elif not any(_equal(found.allocation, other) for other in self.seen):
+            self.seen.append(found.allocation)
+            loss = self.judge(found.allocation)
+            if self.best is None or loss < self.least:
+                self.best, self.trust, self.least = found, trust, loss
+
+    def _doubtful(self, allocation: BitAllocation) -> bool:
+        """Whether a channel of width 0 or 1 costs something."""
+        columns = [self.widths.index(b) for b in (0, 1) if b in self.widths]
+        return any(
+            bool((self.layers[name].cost[bits == self.widths[c], c] > 0).any())
+            for name, bits in allocation.bits.items()
+            for c in columns
+        )
+
+
+def _equal(a: BitAllocation, b: BitAllocation) -> bool:
+    return all(np.array_equal(a.bits[name], b.bits[name]) for name in a.bits)
