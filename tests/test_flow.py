@@ -12,6 +12,7 @@ from bitloom.errors import BudgetError, DataError, OutputError, WeightsError
 from bitloom.evaluate import Evaluation
 from bitloom.flow import CompileOptions, compile_model
 from bitloom.frontends.torch_export import from_torch
+from bitloom.program.binary import binary_layers
 from bitloom.program.container import load
 from bitloom.quantize.refine import Refinement
 from bitloom.target.arch import named_arch
@@ -52,6 +53,21 @@ def test_it_ends_bit_exact_with_report_and_program(done):
     assert json.loads((out / "report.json").read_text())["simulation"]["cycles"] == run["cycles"]
     assert "bit-exact" in (out / "report.html").read_text()
     assert load(out / "program.bitloom").arch == named_arch("small")
+
+
+def test_below_two_bits_with_binary_channels(graph, images, tmp_path):
+    """Binary channels where the build can have them, and nowhere else; the run is bit-exact like any other."""
+    facts = journey(graph, images, tmp_path, CompileOptions(budget=1.5, simulated=2))
+    assert facts["mean_bits"] <= 1.5 and facts["simulation"]["bit_exact"]
+    having = {name for name, bits in facts["bits"].items() if 1 in bits}
+    assert having and having <= binary_layers(graph, named_arch("small"))
+
+
+def test_the_smallest_width_may_be_one(graph, images, tmp_path):
+    facts = journey(graph, images, tmp_path, CompileOptions(budget=Budget(mean_bits=2.0, least=1), simulated=0))
+    assert min(min(bits) for bits in facts["bits"].values()) == 1
+    with pytest.raises(BudgetError, match="smallest allocation has"):
+        journey(graph, images, tmp_path, CompileOptions(budget=Budget(mean_bits=1.0, least=1), simulated=0))
 
 
 def test_images_of_a_batch_share_a_run(done, graph, images, tmp_path):
