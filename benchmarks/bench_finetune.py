@@ -1,9 +1,10 @@
 """Fine-tuning of ResNet-20 on CIFAR-10 at 2 and 3 mean bits a channel: `make bench-finetune`.
 
-Needs BITLOOM_DATA. Calibrates on 500 lossless training images, allocates by HBP on 256 others, compensates, then trains
-on the 50 000 JPEG training images towards the float network's outputs (no labels); with `--resolve N` the widths are
-solved again N times on the way. Test images are only measured, once: the 1000 lossless and the 10 000 JPEG ones. Adds
-its rows to benchmarks/results/finetune.json; an interrupted run continues.
+Needs BITLOOM_DATA. Calibrates on 500 lossless training images, allocates by HBP on 256 others (500 more say how far the
+smallest widths are trusted), compensates, then trains on the 50 000 JPEG training images towards the float network's
+outputs (no labels); with `--resolve N` the widths are solved again N times on the way. Test images are only measured,
+once: the 1000 lossless and the 10 000 JPEG ones. Adds its rows to benchmarks/results/finetune.json; an interrupted run
+continues.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ import argparse
 import json
 import sys
 import time
+from collections.abc import Container, Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -22,14 +24,17 @@ import torch
 import torch.nn.functional as F
 
 from bitloom.allocate.allocation import WIDTHS, BitAllocation
-from bitloom.allocate.hbp import allocate
+from bitloom.allocate.hbp import HbpSolution, LayerCosts, allocate, binary_only_in
+from bitloom.allocate.probe import divergence_judge
 from bitloom.allocate.sensitivity import layer_costs
+from bitloom.allocate.trust import choose_trust
 from bitloom.data.cifar import load_jpeg, load_lossless
 from bitloom.data.images import ImageSet
 from bitloom.frontends.load import load_model
 from bitloom.graph.execute import execute
 from bitloom.graph.ir import Graph
 from bitloom.journal import Journal
+from bitloom.program.binary import binary_layers
 from bitloom.quantize.augment import Augment
 from bitloom.quantize.compensate import compensate
 from bitloom.quantize.fake import FakeQuantized
@@ -40,6 +45,7 @@ from bitloom.quantize.quantize import quantize
 from bitloom.quantize.statistics import round_network
 from bitloom.reference.fast import quantize_input, run_fast
 from bitloom.retrain import Training, retrain
+from bitloom.target.arch import named_arch
 
 ROOT = Path(__file__).resolve().parents[1]
 DATA = journey.DATA / "cifar10"
@@ -81,12 +87,15 @@ def main() -> int:
     )
     training = Training(train, options=options, resolve=args.resolve)
     _record(_float_row(graph, tests), args)
+    binary = binary_layers(graph, named_arch("full"))
+    judge = divergence_judge(graph, calibration, rounded, clean[756:1256])
     for bits in args.bits:
         if time.perf_counter() - begin > args.stop:
             break
         weights = sum(c.weights * len(c.cost) for c in costs.values())
-        solve = partial(allocate, widths=WIDTHS, budget_bits=int(weights * bits))
-        solution = solve(costs)
+        free = partial(_solve, binary, int(weights * bits))
+        solution, trust = choose_trust(costs, WIDTHS, free, judge)
+        solve = lambda found, trust=trust, free=free: free(trust.weigh(found, WIDTHS))  # noqa: E731
         first = quantize(graph, solution.allocation, calibration, rounded=rounded)
         fit = partial(compensate, calibration.lowered, first, clean[:500].contiguous())
         fitted: QuantGraph = journal.step("compensate", f"resnet20 {bits}", fit)[0]
@@ -103,6 +112,10 @@ def main() -> int:
         row |= {"seconds": sum(r.seconds for r in journal.records[mark:]), "loss": done.losses[-1][-1]}
         _record(row, args)
     return 0
+
+
+def _solve(binary: Container[str], budget: int, costs: Mapping[str, LayerCosts]) -> HbpSolution:
+    return allocate(binary_only_in(costs, WIDTHS, binary), WIDTHS, budget)
 
 
 def _float_row(graph: Graph, tests: dict[str, ImageSet]) -> dict[str, Any]:

@@ -18,7 +18,7 @@ from bitloom.allocate.latency import LatencyAllocator, LatencySolution
 from bitloom.allocate.probe import divergence_judge
 from bitloom.allocate.sensitivity import layer_costs
 from bitloom.allocate.trust import choose_trust
-from bitloom.board.network import network_facts
+from bitloom.board.network import NetworkFacts, network_facts
 from bitloom.board.write import write_board
 from bitloom.data.images import Preprocess
 from bitloom.errors import DataError
@@ -161,10 +161,14 @@ def compile_model(
     program: Program = journal.step("program", key, lambda: lower(ordered, planned))
     save(program, out / "program.bitloom")
     board = None
-    if opts.board and device.mpsoc_part:
-        network = network_facts(ordered, program, evaluation.images, opts.preprocess)
-        board = write_board(arch, device, out / "board", program, network)
     key += _evaluation_key(evaluation)
+    if opts.board and device.mpsoc_part:
+        network: NetworkFacts = journal.step(
+            "sample",
+            f"{key} {opts.preprocess}",
+            lambda: network_facts(ordered, program, evaluation.images, opts.preprocess),
+        )
+        board = write_board(arch, device, out / "board", program, network)
     accuracy: dict[str, Any] = journal.step(
         "accuracy", key, lambda: evaluate(original, qgraph, evaluation, opts.evaluated)
     )

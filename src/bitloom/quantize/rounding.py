@@ -112,24 +112,8 @@ def round_layer(
     full = torch.from_numpy(np.ascontiguousarray(weight, dtype=np.float32))
     measure = np.ones(inputs) if covariance is None else covariance
     cov = torch.from_numpy(np.ascontiguousarray(measure, dtype=np.float32))
-    importance = (cov if cov.dim() == 1 else cov.diagonal()).clamp(min=0)
-    importance = importance + 1e-6 * importance.mean() + 1e-30
     live = tuple(b for b in widths if b)
-    bits = torch.tensor(live, dtype=torch.int64).repeat_interleave(rows)
-    sequential = method is Rounding.GPTQ and cov.dim() == 2
-    all_codes = sequential and opts.turned
-    turned = _turned(full, importance) if all_codes else torch.ones(rows)
-    full = full * turned[:, None]
-    scale = (
-        torch.cat([_scales(full, importance, b, opts.candidates, all_codes) for b in live]) if live else torch.empty(0)
-    )
-    stacked = full.repeat(len(live), 1)
-    if sequential and live:
-        codes, scale = _sequential(stacked, cov, scale, bits, opts)
-    else:
-        codes = code_range(bits, symmetric=True).columns().nearest(stacked / scale[:, None])
-    codes = torch.where(stacked.any(dim=1, keepdim=True), codes, 0.0)  # a binary row of zeros is pruned
-    scale = _refit(stacked, codes, cov, scale)
+    codes, scale = _round(full.repeat(len(live), 1), cov, torch.tensor(live).repeat_interleave(rows), method, opts)
     result_codes = {b: np.zeros((rows, inputs), dtype=np.int8) for b in widths if b == 0}
     result_scale = {b: np.ones(rows) for b in widths if b == 0}
     error = np.empty((rows, len(widths)))
@@ -138,9 +122,8 @@ def round_layer(
             error[:, i] = _quadratic(full, cov)
             continue
         part = slice(live.index(b) * rows, (live.index(b) + 1) * rows)
-        sign = torch.ones(rows) if _symmetric(b) else turned  # symmetric codes are turned back
-        result_codes[b] = np.asarray((codes[part] * (turned * sign)[:, None]).to(torch.int8).numpy())
-        result_scale[b] = (scale[part] * sign).double().numpy()
+        result_codes[b] = np.asarray(codes[part].to(torch.int8).numpy())
+        result_scale[b] = scale[part].double().numpy()
         error[:, i] = _quadratic(full - codes[part] * scale[part, None], cov)
     return RoundedLayer(tuple(widths), result_codes, result_scale, error)
 
@@ -164,31 +147,34 @@ def round_rows(
     weight (rows, K), cov (K, K), bits (rows,) integers in 0..8. Scales keep the rows' gain, as in `round_layer`.
     Pruned rows get codes 0 and scale 1; scales are below 0 where a row is turned.
     """
-    opts = options or RoundingOptions()
     codes, scale = torch.zeros_like(weight), torch.ones(weight.shape[0])
-    importance = cov.diagonal().clamp(min=0)
-    importance = importance + 1e-6 * importance.mean() + 1e-30
-    turned = _turned(weight, importance) if opts.turned else torch.ones(len(weight))
-    weight = weight * turned[:, None]
-    for b in sorted(set(bits.tolist())):
-        if b:
-            scale[bits == b] = _scales(weight[bits == b], importance, b, opts.candidates, opts.turned)
     live = bits > 0
-    if bool(live.any()):
-        part, s = _sequential(weight[live], cov, scale[live], bits[live], opts)
-        part = torch.where(weight[live].any(dim=1, keepdim=True), part, 0.0)
-        codes[live], scale[live] = part, _refit(weight[live], part, cov, s)
-    back = torch.tensor([_symmetric(int(b)) for b in bits])  # symmetric codes are turned back
-    codes = torch.where(back[:, None], codes * turned[:, None], codes)
-    return codes, torch.where(live & ~back, scale * turned, scale)
+    codes[live], scale[live] = _round(weight[live], cov, bits[live], Rounding.GPTQ, options or RoundingOptions())
+    return codes, scale
 
 
-def _symmetric(bits: int) -> bool:
-    return lowest(bits) == -highest(bits)
+def _round(weight: Tensor, cov: Tensor, bits: Tensor, method: Rounding, opts: RoundingOptions) -> tuple[Tensor, Tensor]:
+    """Codes (rows, K) and scale (rows,) of rows (rows, K) of one width each, none pruned; cov (K, K) or (K,)."""
+    if not len(weight):
+        return weight, torch.empty(0)
+    importance = (cov if cov.dim() == 1 else cov.diagonal()).clamp(min=0)
+    importance = importance + 1e-6 * importance.mean() + 1e-30
+    sequential = method is Rounding.GPTQ and cov.dim() == 2
+    all_codes = sequential and opts.turned
+    turned = _turned(weight, importance, bits) if all_codes else torch.ones(len(weight))
+    weight, scale = weight * turned[:, None], torch.empty(len(weight))
+    for b in sorted(set(bits.tolist())):
+        scale[bits == b] = _scales(weight[bits == b], importance, b, opts.candidates, all_codes)
+    if sequential:
+        codes, scale = _sequential(weight, cov, scale, bits, opts)
+    else:
+        codes = code_range(bits, symmetric=True).columns().nearest(weight / scale[:, None])
+    codes = torch.where(weight.any(dim=1, keepdim=True), codes, 0.0)  # a binary row of zeros is pruned
+    return codes, turned * _refit(weight, codes, cov, scale)
 
 
-def _turned(weight: Tensor, importance: Tensor) -> Tensor:
-    """-1 for rows (of (rows, K)) whose heavier tail is above zero, else 1.
+def _turned(weight: Tensor, importance: Tensor, bits: Tensor) -> Tensor:
+    """-1 for rows (of (rows, K)) whose heavier tail is above zero, else 1; 1 where codes are symmetric.
 
     Turned, the tail meets the one code more below zero.
 
@@ -196,7 +182,8 @@ def _turned(weight: Tensor, importance: Tensor) -> Tensor:
     all rows go with the inputs' common part, and the next layer adds them up: a ResNet-18 at 2 bits gets three times
     the divergence instead of half.
     """
-    return torch.where((weight**3) @ importance > 0, -1.0, 1.0)
+    heavy, legal = (weight**3) @ importance > 0, code_range(bits)
+    return torch.where(heavy & (legal.low != -legal.top), -1.0, 1.0)
 
 
 def _quadratic(d: Tensor, cov: Tensor) -> npt.NDArray[np.float64]:
