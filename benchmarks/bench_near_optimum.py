@@ -111,7 +111,7 @@ def prediction(prepared: Prepared, budget: int, unseen: Judge, drawn: int) -> di
     """Root mean square of log(measured / foretold) over random allocations, and the spread of the measured ones."""
     costs, rng = dict(prepared.costs), np.random.default_rng(0)
     base = allocate({n: c.at_least(2, WIDTHS) for n, c in costs.items()}, WIDTHS, budget).allocation
-    groups = {name: curve_groups(c.cost[:, 1:], 3) for name, c in costs.items()}
+    groups = {name: curve_groups(c.cost[:, 2:], 3) for name, c in costs.items()}
     foretold, found = np.empty(drawn), np.empty(drawn)
     for i in range(drawn):
         bits = {}

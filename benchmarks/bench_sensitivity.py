@@ -39,14 +39,14 @@ from bitloom.allocate.estimators.fisher import ChannelFisher
 from bitloom.allocate.estimators.gradient import GradientShare
 from bitloom.allocate.estimators.groups import GroupTruth, cut
 from bitloom.allocate.estimators.truth import Alone, LayerTruth
-from bitloom.allocate.hbp import allocate
+from bitloom.allocate.hbp import allocate, binary_only_in
 from bitloom.allocate.probe import Probe
 from bitloom.allocate.sensitivity import Estimator, layer_costs
 from bitloom.baselines.layers import best_per_layer
 
 ROOT = Path(__file__).resolve().parents[1]
 BUDGETS = (2.0, 2.25, 2.5, 3.0, 3.5, 4.0)
-TRUE_WIDTHS = (2, 3)
+TRUE_WIDTHS = (1, 2, 3)
 ESTIMATORS: dict[str, Estimator] = {
     "gradient share": GradientShare(),
     "gradient share, errors of 512 images": GradientShare(images=512),
@@ -82,13 +82,14 @@ def main() -> None:
         work = lambda: measure(prepared, bits, "gptq", prepared.choice, blank, target)  # noqa: E731
         return float(cached(args.out / "rows", key, work).kl.mean())
 
-    members = {name: cut(layer.cost, 4) for name, layer in prepared.costs.items()}
+    members = {name: cut(layer.cost[:, 2:], 4) for name, layer in prepared.costs.items()}
     truth = true_changes(prepared, members, prepared.choice[: args.images])
     measuring = torch.cat([prepared.measuring, prepared.spare[: args.more]])
     for name in args.estimators:
         estimator = ESTIMATORS[name]
         start = time.process_time()
-        costs = layer_costs(prepared.calibration, prepared.tables["gptq"], measuring, estimator)
+        found = layer_costs(prepared.calibration, prepared.tables["gptq"], measuring, estimator)
+        costs = binary_only_in(found, WIDTHS, prepared.binary)
         spent = time.process_time() - start
         line: dict[str, Any] = {"network": args.network, "estimator": name, "images": len(measuring), "cpu_s": spent}
         line["passes"] = estimator.passes(len(prepared.costs))
@@ -122,6 +123,7 @@ def true_changes(
         for name, group in members.items()
         for g in range(int(group.max()) + 1)
         for b in TRUE_WIDTHS
+        if b > 1 or name in prepared.binary
     }
 
 

@@ -29,7 +29,7 @@ from accuracy_networks import NETWORKS, prepare
 from bitloom.allocate.allocation import WIDTHS
 from bitloom.allocate.estimators.fisher import ChannelFisher
 from bitloom.allocate.estimators.gradient import GradientShare
-from bitloom.allocate.hbp import LayerCosts, allocate
+from bitloom.allocate.hbp import LayerCosts, allocate, binary_only_in
 from bitloom.allocate.output_errors import output_errors
 from bitloom.allocate.probe import Probe
 from bitloom.allocate.sensitivity import Estimator, layer_costs
@@ -106,7 +106,10 @@ def curse(network: str, out: Path, sizes: list[int]) -> None:
     for n in [n for n in sizes if n <= half]:
         for label, estimator in ESTIMATORS.items():
             parts = (prepared.measuring[:n], prepared.measuring[half : half + n])
-            halves = [layer_costs(prepared.calibration, table, part, estimator) for part in parts]
+            halves = [
+                binary_only_in(layer_costs(prepared.calibration, table, part, estimator), WIDTHS, prepared.binary)
+                for part in parts
+            ]
             # Both ways round, so that a difference in scale between the halves cancels.
             ratio = 1.0
             for own, other in (halves, halves[::-1]):

@@ -38,8 +38,8 @@ class GradientShare:
     around: Mapping[str, Int8Array] | None = None
 
     def passes(self, layers: int) -> int:
-        """A forward pass and a backward pass a draw, and six widths on at most `images`."""
-        return 1 + 2 * self.gradient.draws + 6
+        """A forward pass and a backward pass a draw, and seven widths on at most `images`."""
+        return 1 + 2 * self.gradient.draws + 7
 
     def costs(self, probe: Probe, images: Tensor) -> dict[str, FloatArray]:
         """(Cout, widths) of every layer."""

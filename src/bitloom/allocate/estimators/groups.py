@@ -26,7 +26,7 @@ class GroupTruth:
     """groups: of a layer; measured: widths; images: how many serve the measurement, in two halves."""
 
     groups: int = 4
-    measured: tuple[int, ...] = (0, 2, 4)
+    measured: tuple[int, ...] = (0, 1, 2, 4)
     images: int = 32
     batch: int = 16
     temperature: float = 2.0

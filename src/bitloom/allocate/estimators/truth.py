@@ -28,7 +28,7 @@ class LayerTruth:
     share: how the channels share it; exponent 0 shares by output error alone.
     """
 
-    measured: tuple[int, ...] = (0, 2, 3, 4)
+    measured: tuple[int, ...] = (0, 1, 2, 3, 4)
     images: int = 64
     batch: int = 16
     temperature: float = 1.0
