@@ -68,7 +68,9 @@ NETWORKS: dict[str, Source] = {
     "resnet56": Source("cifar10/weights/resnet56-4bfd9763.th", "lossless", 1024, 512, 1000, _CIFAR),
     "vgg16_cifar": Source("vgg16_cifar.pt", "jpeg", 1024, 512, 500, ("cifar10_test_jpeg",)),
     "resnet34_cifar": Source("resnet34_cifar.pt", "jpeg", 1024, 512, 250, ("cifar10_test_jpeg",)),
-    "resnet50": Source("imagenet/weights/resnet50_pqf.npz", "imagenet", 320, 80, 100, ("val", "val227"), 5, 65536, True),
+    "resnet50": Source(
+        "imagenet/weights/resnet50_pqf.npz", "imagenet", 320, 80, 100, ("val", "val227"), 5, 65536, True
+    ),
 }
 
 
