@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Mapping
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,7 +18,7 @@ from bitloom.allocate.hbp import LayerCosts, allocate
 from bitloom.allocate.probe import Probe, divergence, log_probabilities
 from bitloom.allocate.trust import choose_trust
 from bitloom.baselines.hawq import V3_WIDTHS, hawq
-from bitloom.baselines.layers import SMALLEST, best_per_layer
+from bitloom.baselines.layers import SMALLEST, best_per_layer, best_smallest
 from bitloom.baselines.ompq import ompq
 from bitloom.baselines.search import greedy, random_allocation
 from bitloom.errors import BudgetError
@@ -84,11 +83,13 @@ def allocation_of(row: Row, prepared: Prepared, judge: Callable[[BitAllocation],
                 return choose_trust(p.costs, WIDTHS, lambda c: allocate(c, WIDTHS, budget), judge)[0].allocation
             case "naive_channel":
                 costs = p.naive()
-                return _best(lambda b: _naive(costs, b, budget), (1, 2) if row.rounding == "gptq" else (2,), judge)
+                return best_smallest(
+                    lambda b: _naive(costs, b, budget), (1, 2) if row.rounding == "gptq" else (2,), judge
+                )
             case "per_layer":
                 return best_per_layer(p.costs, WIDTHS, budget, judge)
             case "greedy":
-                return _best(lambda b: greedy(p.costs, WIDTHS, budget, b), SMALLEST, judge)
+                return best_smallest(lambda b: greedy(p.costs, WIDTHS, budget, b), SMALLEST, judge)
             case "uniform":
                 return uniform(p.graph, int(row.budget)) if row.budget == int(row.budget) else None
             case "random0" | "random1" | "random2":
@@ -96,10 +97,10 @@ def allocation_of(row: Row, prepared: Prepared, judge: Callable[[BitAllocation],
             case "ompq":
                 orm = p.orm()
                 make = lambda b: ompq(orm, p.channels, p.weights, budget, 1.0, WIDTHS[b:], p.binary)  # noqa: E731
-                return _best(make, _smallest(row), judge)
+                return best_smallest(make, _smallest(row), judge)
             case "hawq_v2":
                 probe, traces = Probe(p.calibration, p.tables[row.rounding]), p.traces()
-                return _best(lambda b: hawq(probe, traces, budget, WIDTHS[b:], p.binary), _smallest(row), judge)
+                return best_smallest(lambda b: hawq(probe, traces, budget, WIDTHS[b:], p.binary), _smallest(row), judge)
             case "hawq_v3":
                 return hawq(Probe(p.calibration, p.tables[row.rounding]), p.traces(), budget, V3_WIDTHS)
     except BudgetError:
@@ -110,22 +111,6 @@ def allocation_of(row: Row, prepared: Prepared, judge: Callable[[BitAllocation],
 def _smallest(row: Row) -> tuple[int, ...]:
     """Smallest widths to choose from: ours where the rounding is ours, those from 2 on of a method as published."""
     return SMALLEST if row.rounding == "gptq" else SMALLEST[1:]
-
-
-def _best(
-    make: Callable[[int], BitAllocation], smallest: tuple[int, ...], judge: Callable[[BitAllocation], float]
-) -> BitAllocation:
-    """The allocation at the smallest width that is best on the images for choice (GPTQ).
-
-    Raises BudgetError when none fits.
-    """
-    found = []
-    for bits in smallest:
-        with suppress(BudgetError):
-            found.append(make(bits))
-    if not found:
-        raise BudgetError("no smallest width fits")
-    return found[0] if len(found) == 1 else min(found, key=judge)
 
 
 def _naive(costs: Mapping[str, LayerCosts], least: int, budget: int) -> BitAllocation:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Container, Mapping
-from contextlib import suppress
 
 import numpy as np
 import numpy.typing as npt
@@ -46,6 +45,22 @@ def without_binary(
     return {name: cost if name in binary else np.where(one, np.inf, cost) for name, cost in costs.items()}
 
 
+def best_smallest(make: Callable[[int], BitAllocation], smallest: tuple[int, ...], judge: Judge) -> BitAllocation:
+    """Of the allocations at each smallest width the one that `judge` finds least; widths that do not fit are out.
+
+    make: an allocation from the smallest width. Raises BudgetError when none fits.
+    """
+    found, reason = [], ""
+    for least in smallest:
+        try:
+            found.append(make(least))
+        except BudgetError as error:
+            reason = reason or str(error)
+    if not found:
+        raise BudgetError(f"the budget allows no smallest width of {smallest}: {reason}")
+    return found[0] if len(found) == 1 else min(found, key=judge)
+
+
 def best_per_layer(
     layers: Mapping[str, LayerCosts],
     widths: tuple[int, ...],
@@ -59,14 +74,12 @@ def best_per_layer(
     setting. judge: the measured loss of an allocation, on calibration images. Raises BudgetError when no smallest width
     fits.
     """
-    found = []
-    for least in smallest:
+    channels = {n: len(layer.cost) for n, layer in layers.items()}
+    weights = {n: layer.weights for n, layer in layers.items()}
+
+    def make(least: int) -> BitAllocation:
         allowed = [i for i, b in enumerate(widths) if b >= least]
         sums = {n: layer.cost.sum(axis=0)[allowed] for n, layer in layers.items()}
-        channels = {n: len(layer.cost) for n, layer in layers.items()}
-        weights = {n: layer.weights for n, layer in layers.items()}
-        with suppress(BudgetError):
-            found.append(by_layer(sums, channels, weights, tuple(widths[i] for i in allowed), budget_bits))
-    if not found:
-        raise BudgetError(f"a budget of {budget_bits} bits allows no smallest width of {smallest}; raise the budget")
-    return found[0] if len(found) == 1 else min(found, key=judge)
+        return by_layer(sums, channels, weights, tuple(widths[i] for i in allowed), budget_bits)
+
+    return best_smallest(make, smallest, judge)
