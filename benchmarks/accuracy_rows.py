@@ -14,7 +14,7 @@ from accuracy_networks import Prepared
 from torch import Tensor
 
 from bitloom.allocate.allocation import WIDTHS, BitAllocation, uniform
-from bitloom.allocate.hbp import LayerCosts, allocate
+from bitloom.allocate.hbp import LayerCosts, allocate, binary_only_in
 from bitloom.allocate.probe import Probe, divergence, log_probabilities
 from bitloom.allocate.trust import choose_trust
 from bitloom.baselines.hawq import V3_WIDTHS, hawq
@@ -115,7 +115,7 @@ def _smallest(row: Row) -> tuple[int, ...]:
 
 def _naive(costs: Mapping[str, LayerCosts], least: int, budget: int) -> BitAllocation:
     """Per channel, pruning allowed; without binary channels where `least` is 2."""
-    layers = costs if least == 1 else {name: layer.without(1, WIDTHS) for name, layer in costs.items()}
+    layers = costs if least == 1 else binary_only_in(costs, WIDTHS, ())
     return allocate(layers, WIDTHS, budget).allocation
 
 
