@@ -15,7 +15,7 @@ from bitloom.allocate.estimators.fisher import ChannelFisher
 from bitloom.allocate.estimators.gradient import GradientShare
 from bitloom.allocate.estimators.groups import GroupTruth, cut, ratios
 from bitloom.allocate.estimators.truth import Alone, LayerTruth
-from bitloom.allocate.gradients import GradientOptions, GradientPower, curvature_draw, gradient_power
+from bitloom.allocate.gradients import GradientOptions, GradientPower, gradient_power
 from bitloom.allocate.hbp import LayerCosts, allocate
 from bitloom.allocate.output_errors import output_errors
 from bitloom.allocate.probe import Probe, divergence, levels_of, log_probabilities
@@ -87,15 +87,6 @@ def test_estimates_follow_the_measured_divergence() -> None:
     truth = sum(alone.of("conv", np.full(6, 3, np.int8), np.arange(6) == channel) for channel in range(6))
     for found in (costs, shared):
         assert truth / 3 < found["conv"].cost[:, WIDTHS.index(3)].sum() < truth * 3
-
-
-def test_curvature_draws_have_the_covariance_of_the_softmax() -> None:
-    logits = torch.tensor([[0.3, -1.0, 2.0, 0.0]])
-    draws = curvature_draw(logits.repeat(200_000, 1), torch.Generator().manual_seed(0)).double()
-    p = torch.softmax(logits[0], dim=0).double()
-    wanted = torch.diag(p) - torch.outer(p, p)
-    assert torch.allclose(draws.T @ draws / len(draws), wanted, atol=3e-3)
-    assert draws.sum(dim=1).abs().max() < 1e-5
 
 
 def test_shrinkage_leaves_clear_channels_and_pools_noisy_ones() -> None:

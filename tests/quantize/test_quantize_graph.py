@@ -31,6 +31,7 @@ from bitloom.graph.ir import (
     Relu,
 )
 from bitloom.quantize.code_range import highest, lowest
+from bitloom.quantize.curvature import coherence
 from bitloom.quantize.fake import FakeQuantized
 from bitloom.quantize.lower import ConvStep, PoolStep, lower
 from bitloom.quantize.observe import Calibration, calibrate
@@ -240,18 +241,23 @@ def test_concat_tensors_share_scale_and_stay_addresses() -> None:
 
 def test_statistics_are_the_covariance_of_the_rows() -> None:
     rng = np.random.default_rng(6)
-    graph = _graph(("in", Input((3, 6, 5)), ()), ("c", _conv(rng, 2, 3, 3, 2), ("in",)))
+    conv = ("c", _conv(rng, 2, 3, 3, 2), ("in",))
+    graph = _graph(("in", Input((3, 6, 5)), ()), conv, ("p", AvgPool((2, 2), (1, 1), (0, 0, 0, 0)), ("c",)))
     calibration = calibrate(graph, _images(graph, 10) + 0.5)
-    (stats,) = layer_statistics(calibration)
+    (stats,) = layer_statistics(calibration, StatisticsOptions(coherent=0))
     q = calibration.activations["in"]
     x = (torch.floor(calibration.images / q.scale + 0.5) + q.zero_point).clamp(-127, 127).sub(q.zero_point) * q.scale
     rows = torch.nn.functional.unfold(x, 3, padding=1, stride=2).transpose(1, 2).reshape(-1, 27).double().numpy()
     assert stats.rows == len(rows) == 10 * 9
     np.testing.assert_allclose(stats.mean, rows.mean(axis=0), atol=1e-5)
     np.testing.assert_allclose(stats.covariance, np.cov(rows.T, bias=True), atol=1e-4)
-    np.testing.assert_allclose(stats.second_moment, rows.T @ rows / len(rows), atol=1e-4)
+    weight = coherence(calibration.lowered, calibration.images)["c"]
+    assert weight > 1
+    common = np.cov(rows.reshape(10, 9, 27).mean(axis=1).T, bias=True)
+    (coherent,) = layer_statistics(calibration)
+    np.testing.assert_allclose(coherent.covariance, stats.covariance + (weight - 1) * common, rtol=1e-3, atol=1e-4)
     (diagonal,) = layer_statistics(calibration, StatisticsOptions(max_inputs=20))
-    np.testing.assert_allclose(diagonal.covariance, np.diag(stats.covariance), atol=1e-4)
+    np.testing.assert_allclose(diagonal.covariance, np.diag(coherent.covariance), rtol=1e-3, atol=1e-4)
 
 
 def test_statistics_of_other_images_and_samples_by_inputs() -> None:

@@ -1,8 +1,6 @@
 """How strongly the network's answer depends on each channel's output: gradient power, from one backward pass an image.
 
-The Kullback-Leibler divergence of small logit shifts d is d^T H d / 2 with H = diag(p) - p p^T. With u standard normal
-and s = sqrt(p), v = s*u - p (s·u) has the covariance H, so the squared gradient of v·logits by a channel's output is an
-unbiased draw of the curvature that the channel sees (Gauss-Newton, as in K-FAC, Martens and Grosse, arXiv:1503.05671).
+The draws of the curvature are those of `quantize/curvature.py`.
 
 Labels are not used, and the softmax is taken at a temperature: a network is certain of most images that it was trained
 on, so that at temperature 1 a few ambiguous ones make up the whole mean and the estimate is mostly noise.
@@ -18,11 +16,11 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from bitloom.allocate.probe import Probe
 from bitloom.errors import DataError
+from bitloom.quantize.curvature import TEMPERATURE, curvature_draw, map_powers
 
 FloatArray = npt.NDArray[np.float64]
 
@@ -31,7 +29,7 @@ FloatArray = npt.NDArray[np.float64]
 class GradientOptions:
     """temperature: divides the logits; draws: backward passes an image; seed: of the draws."""
 
-    temperature: float = 2.0
+    temperature: float = TEMPERATURE
     draws: int = 1
     batch: int = 16
     seed: int = 0
@@ -85,21 +83,12 @@ def gradient_power(probe: Probe, images: Tensor, options: GradientOptions | None
             loss = (logits * curvature_draw(logits.detach(), generator)).sum()
             gradients = torch.autograd.grad(loss, [outputs[n] for n in names], retain_graph=draw + 1 < opts.draws)
             for name, g in zip(names, gradients, strict=True):
-                squared = g.sum(dim=(2, 3)).square()
-                common[name].append(squared.double())
-                rest = g.square().sum(dim=(2, 3)) - squared / (g.shape[2] * g.shape[3])
-                varying[name].append(rest.clamp(min=0).double())
+                squared, rest = map_powers(g)
+                common[name].append(squared)
+                varying[name].append(rest)
     return {
         n: Curvature(_summary(n, torch.cat(common[n]) / 2), _summary(n, torch.cat(varying[n]) / 2)) for n in probe.steps
     }
-
-
-def curvature_draw(logits: Tensor, generator: torch.Generator) -> Tensor:
-    """Random (N, classes) of mean 0 and covariance diag(p) - p p^T, p the softmax of the logits."""
-    p = F.softmax(logits, dim=1)
-    s = p.sqrt()
-    u = torch.randn(p.shape, generator=generator)
-    return s * u - p * (s * u).sum(dim=1, keepdim=True)
 
 
 def _summary(name: str, values: Tensor) -> GradientPower:

@@ -1,8 +1,9 @@
 """Mean and covariance of every layer's inputs, streamed over images, in passes whose matrices fit a memory bound.
 
 The inputs are im2col rows of activations rounded to their levels, upstream weights float: the same for any allocation.
-Rows are sampled evenly over the images. Peak memory: the matrices of one pass (`memory_mib`), one more of the largest
-while it is handed over, and the activations of one batch.
+Rows are sampled evenly over the images. What an error has in common over an image's positions counts as often as the
+layer's `coherence` says (`curvature.py`). Peak memory: the matrices of one pass (`memory_mib`), one more of the largest
+while it is handed over, and the activations of one batch (for the coherence all of them, with gradients).
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ import torch
 from torch import Tensor
 
 from bitloom.graph.execute import pad2d
+from bitloom.quantize.curvature import coherence
 from bitloom.quantize.lower import ConvStep
 from bitloom.quantize.observe import Calibration
 from bitloom.quantize.rounding import ALL_WIDTHS, RoundedLayer, Rounding, RoundingOptions, round_layer
@@ -26,13 +28,14 @@ from bitloom.quantize.stream import run_steps
 class StatisticsOptions:
     """rows, rows_per_input: im2col rows sampled per layer, the larger of the two; memory_mib: matrices of one pass.
 
-    max_inputs: a wider layer has a diagonal only.
+    max_inputs: a wider layer has a diagonal only. coherent: images on which the coherence is measured; 0: it is 1.
     """
 
     rows: int = 16384
     rows_per_input: int = 14
     memory_mib: int = 768
     max_inputs: int = 8192
+    coherent: int = 64
     seed: int = 0
 
 
@@ -40,19 +43,14 @@ class StatisticsOptions:
 class LayerStatistics:
     """mean (K,) float32; covariance (K, K) float32, or its diagonal (K,) for very wide layers; rows: samples used.
 
-    K = Cin*KH*KW in the order of the weight's axes.
+    K = Cin*KH*KW in the order of the weight's axes. covariance: of the rows, and of the images' mean rows another
+    `coherence - 1` times.
     """
 
     name: str
     mean: npt.NDArray[np.float32]
     covariance: npt.NDArray[np.float32]
     rows: int
-
-    @property
-    def second_moment(self) -> npt.NDArray[np.float32]:
-        """E[x x^T], or E[x^2] where only the diagonal is kept."""
-        outer = self.mean**2 if self.covariance.ndim == 1 else np.outer(self.mean, self.mean)
-        return np.asarray(self.covariance + outer, dtype=np.float32)
 
 
 def sample_positions(step: ConvStep, x: Tensor, per_image: int, generator: torch.Generator) -> list[Tensor]:
@@ -78,8 +76,15 @@ def rows_at(step: ConvStep, x: Tensor, positions: list[Tensor]) -> Tensor:
     return torch.cat(rows)
 
 
+def mean_rows(step: ConvStep, x: Tensor) -> Tensor:
+    """The mean im2col row (N, Cin*KH*KW) of every image of x (N, Cin, H, W), over all output positions."""
+    kh, kw = step.weight.shape[2:]
+    patches = pad2d(x, step.padding, 0.0).unfold(2, kh, step.stride[0]).unfold(3, kw, step.stride[1])
+    return patches.mean(dim=(2, 3)).flatten(1)
+
+
 class _Moments:
-    """Running sums of one layer; rows are collected and multiplied in large pieces."""
+    """Running sums of rows; they are collected and multiplied in large pieces."""
 
     def __init__(self, inputs: int, diagonal: bool) -> None:
         self.diagonal = diagonal
@@ -105,7 +110,8 @@ class _Moments:
         else:
             self.product.addmm_(x.T, x)
 
-    def finish(self, name: str) -> LayerStatistics:
+    def finish(self) -> tuple[Tensor, Tensor]:
+        """Mean (K,) and covariance (K, K) or (K,), float32; the sums are used up."""
         self.flush()
         mean = (self.sum / self.rows).float()
         cov = self.product.div_(self.rows)
@@ -114,7 +120,32 @@ class _Moments:
             cov.clamp_(min=0)
         else:
             cov.addr_(mean, mean, alpha=-1.0)
-        return LayerStatistics(name, mean.numpy(), cov.numpy(), self.rows)
+        return mean, cov
+
+
+class _Layer:
+    """Rows of one layer, and where its coherence is above 1 the mean rows of its images."""
+
+    def __init__(self, step: ConvStep, coherence: float, opts: StatisticsOptions) -> None:
+        inputs = _inputs(step)
+        diagonal = inputs > opts.max_inputs
+        self.step, self.coherence = step, coherence
+        self.wanted = max(opts.rows, opts.rows_per_input * inputs)
+        self.all = _Moments(inputs, diagonal)
+        self.common = _Moments(inputs, diagonal) if coherence > 1.0 else None
+
+    def add(self, x: Tensor, images: int, generator: torch.Generator) -> None:
+        """x: inputs (N, Cin, H, W) of a batch of so many images in all."""
+        per_image = max(1, -(-self.wanted // images))
+        self.all.add(rows_at(self.step, x, sample_positions(self.step, x, per_image, generator)))
+        if self.common is not None:
+            self.common.add(mean_rows(self.step, x))
+
+    def finish(self) -> LayerStatistics:
+        mean, cov = self.all.finish()
+        if self.common is not None:
+            cov.add_(self.common.finish()[1], alpha=self.coherence - 1.0)
+        return LayerStatistics(self.step.name, mean.numpy(), cov.numpy(), self.all.rows)
 
 
 def layer_statistics(
@@ -127,22 +158,22 @@ def layer_statistics(
     """
     opts = options or StatisticsOptions()
     seen = calibration.images if images is None else images
+    weights = coherence(calibration.lowered, calibration.images[: opts.coherent]) if opts.coherent else {}
     for group in _passes(calibration.lowered.convs, opts):
-        moments = {s.name: _Moments(_inputs(s), _inputs(s) > opts.max_inputs) for s in group}
-        _one_pass(calibration, seen, moments, group[-1].name, opts)
+        layers = {step.name: _Layer(step, weights.get(step.name, 1.0), opts) for step in group}
+        _one_pass(calibration, seen, layers, group[-1].name, opts)
         for step in group:
-            yield moments.pop(step.name).finish(step.name)
+            yield layers.pop(step.name).finish()
 
 
 def _one_pass(
-    calibration: Calibration, images: Tensor, moments: dict[str, _Moments], until: str, opts: StatisticsOptions
+    calibration: Calibration, images: Tensor, layers: dict[str, _Layer], until: str, opts: StatisticsOptions
 ) -> None:
     generator = torch.Generator().manual_seed(opts.seed)
 
     def visit(step: ConvStep, x: Tensor) -> None:
-        if step.name in moments:
-            per_image = max(1, -(-max(opts.rows, opts.rows_per_input * _inputs(step)) // len(images)))
-            moments[step.name].add(rows_at(step, x, sample_positions(step, x, per_image, generator)))
+        if step.name in layers:
+            layers[step.name].add(x, len(images), generator)
 
     for batch in torch.split(images, calibration.options.batch):
         run_steps(calibration.lowered, batch, calibration.activations, visit, until)
@@ -158,7 +189,8 @@ def _passes(steps: tuple[ConvStep, ...], opts: StatisticsOptions) -> list[list[C
     used, limit = 0, opts.memory_mib * 2**20
     for step in steps:
         inputs = _inputs(step)
-        size = 4 * inputs * (1 if inputs > opts.max_inputs else inputs)
+        matrices = 2 if opts.coherent else 1
+        size = 4 * matrices * inputs * (1 if inputs > opts.max_inputs else inputs)
         if groups and used + size <= limit:
             groups[-1].append(step)
             used += size

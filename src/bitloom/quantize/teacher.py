@@ -23,8 +23,9 @@ class FloatNetwork(nn.Module):
             self.register_buffer(f"weight{i}", kernel)
             self.register_buffer(f"bias{i}", torch.from_numpy(step.bias).to(kind))
 
-    def forward(self, images: Tensor) -> Tensor:
-        """Logits."""
+    def forward(self, images: Tensor, outputs: dict[str, Tensor] | None = None) -> Tensor:
+        """Logits. outputs: filled with the output of every layer with weights, before residual and ReLU, as a variable
+        to differentiate by."""
         live = {self.lowered.input: images.bfloat16() if self.mixed else images}
         number = 0
         for step in self.lowered.steps:
@@ -36,6 +37,8 @@ class FloatNetwork(nn.Module):
             else:
                 y = self._conv(step, number, live[step.input])
                 number += 1
+                if outputs is not None:
+                    outputs[step.name] = y if y.requires_grad else y.requires_grad_()
             if step.residual is not None:
                 y = y + live[step.residual]
             live[step.output] = y if step.relu is None else y.clamp(0.0, step.relu.limit)

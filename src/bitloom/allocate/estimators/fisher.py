@@ -1,6 +1,6 @@
 """Fisher information along each channel's own rounding error, one number for every channel and width.
 
-cost[c, b] = E[(G_c · (w_c - v_c,b))^2] / 2, G the weight gradient of a draw (`gradients.py`), inputs centred because
+cost[c, b] = E[(G_c · (w_c - v_c,b))^2] / 2, G the weight gradient of a draw (`curvature.py`), inputs centred because
 bias correction removes what is constant. Nothing is assumed and nothing is shared: with few images every cell has its
 own noise, which the solver then picks from. The naive per-channel baseline is this at temperature 1.
 """
@@ -14,8 +14,8 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from bitloom.allocate.gradients import curvature_draw
 from bitloom.allocate.probe import Probe
+from bitloom.quantize.curvature import curvature_draw
 
 FloatArray = npt.NDArray[np.float64]
 
