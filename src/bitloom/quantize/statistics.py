@@ -66,8 +66,7 @@ def sample_positions(step: ConvStep, x: Tensor, per_image: int, generator: torch
 
 def rows_at(step: ConvStep, x: Tensor, positions: list[Tensor]) -> Tensor:
     """im2col rows (n, Cin*KH*KW) of x (N, Cin, H, W) at the given output positions of every image."""
-    kh, kw = step.weight.shape[2:]
-    patches = pad2d(x, step.padding, 0.0).unfold(2, kh, step.stride[0]).unfold(3, kw, step.stride[1])
+    patches = _patches(step, x)
     width = patches.shape[3]
     rows = [
         image[:, at // width, at % width].transpose(0, 1).reshape(len(at), -1)
@@ -78,9 +77,13 @@ def rows_at(step: ConvStep, x: Tensor, positions: list[Tensor]) -> Tensor:
 
 def mean_rows(step: ConvStep, x: Tensor) -> Tensor:
     """The mean im2col row (N, Cin*KH*KW) of every image of x (N, Cin, H, W), over all output positions."""
+    return _patches(step, x).mean(dim=(2, 3)).flatten(1)
+
+
+def _patches(step: ConvStep, x: Tensor) -> Tensor:
+    """What every output position sees of x (N, Cin, H, W): a view (N, Cin, OH, OW, KH, KW)."""
     kh, kw = step.weight.shape[2:]
-    patches = pad2d(x, step.padding, 0.0).unfold(2, kh, step.stride[0]).unfold(3, kw, step.stride[1])
-    return patches.mean(dim=(2, 3)).flatten(1)
+    return pad2d(x, step.padding, 0.0).unfold(2, kh, step.stride[0]).unfold(3, kw, step.stride[1])
 
 
 class _Moments:
