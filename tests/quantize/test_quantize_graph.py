@@ -251,13 +251,16 @@ def test_statistics_are_the_covariance_of_the_rows() -> None:
     assert stats.rows == len(rows) == 10 * 9
     np.testing.assert_allclose(stats.mean, rows.mean(axis=0), atol=1e-5)
     np.testing.assert_allclose(stats.covariance, np.cov(rows.T, bias=True), atol=1e-4)
+    assert np.array_equal(stats.felt, stats.covariance)
     weight = coherence(calibration.lowered, calibration.images)["c"]
     assert weight > 1
     common = np.cov(rows.reshape(10, 9, 27).mean(axis=1).T, bias=True)
     (coherent,) = layer_statistics(calibration)
-    np.testing.assert_allclose(coherent.covariance, stats.covariance + (weight - 1) * common, rtol=1e-3, atol=1e-4)
+    np.testing.assert_allclose(coherent.covariance, stats.covariance, rtol=1e-6)
+    np.testing.assert_allclose(coherent.felt, stats.covariance + (weight - 1) * common, rtol=1e-3, atol=1e-4)
     (diagonal,) = layer_statistics(calibration, StatisticsOptions(max_inputs=20))
-    np.testing.assert_allclose(diagonal.covariance, np.diag(coherent.covariance), rtol=1e-3, atol=1e-4)
+    np.testing.assert_allclose(diagonal.covariance, np.diag(stats.covariance), rtol=1e-3, atol=1e-4)
+    np.testing.assert_allclose(diagonal.felt, np.diag(coherent.felt), rtol=1e-3, atol=1e-4)
 
 
 def test_statistics_of_other_images_and_samples_by_inputs() -> None:

@@ -93,10 +93,12 @@ def round_layer(
     widths: tuple[int, ...] = ALL_WIDTHS,
     method: Rounding = Rounding.NEAREST,
     options: RoundingOptions | None = None,
+    signal: npt.NDArray[np.float32] | None = None,
 ) -> RoundedLayer:
     """Rounds weight (Cout, K) to every width.
 
-    covariance: (K, K), or its diagonal (K,), or None (identity). GPTQ needs (K, K); with less it rounds to nearest.
+    covariance: (K, K), or its diagonal (K,), or None (identity): the measure of errors. GPTQ needs (K, K); with less it
+    rounds to nearest. signal: of the same shape, the measure of a row's gain where it is another one.
     Raises WeightsError on NaN or infinite weights or covariance.
     """
     opts = options or RoundingOptions()
@@ -107,13 +109,16 @@ def round_layer(
     rows, inputs = weight.shape
     piece = max(1, PIECE // inputs)
     if rows > piece and (covariance is None or covariance.ndim == 1):
-        parts = [round_layer(weight[at : at + piece], covariance, widths, method, opts) for at in range(0, rows, piece)]
-        return _stacked(parts)
+        starts = range(0, rows, piece)
+        return _stacked(
+            [round_layer(weight[at : at + piece], covariance, widths, method, opts, signal) for at in starts]
+        )
     full = torch.from_numpy(np.ascontiguousarray(weight, dtype=np.float32))
     measure = np.ones(inputs) if covariance is None else covariance
     cov = torch.from_numpy(np.ascontiguousarray(measure, dtype=np.float32))
+    own = cov if signal is None else torch.from_numpy(np.ascontiguousarray(signal, dtype=np.float32))
     live = tuple(b for b in widths if b)
-    codes, scale = _round(full.repeat(len(live), 1), cov, torch.tensor(live).repeat_interleave(rows), method, opts)
+    codes, scale = _round(full.repeat(len(live), 1), cov, torch.tensor(live).repeat_interleave(rows), method, opts, own)
     result_codes = {b: np.zeros((rows, inputs), dtype=np.int8) for b in widths if b == 0}
     result_scale = {b: np.ones(rows) for b in widths if b == 0}
     error = np.empty((rows, len(widths)))
@@ -149,12 +154,17 @@ def round_rows(
     """
     codes, scale = torch.zeros_like(weight), torch.ones(weight.shape[0])
     live = bits > 0
-    codes[live], scale[live] = _round(weight[live], cov, bits[live], Rounding.GPTQ, options or RoundingOptions())
+    codes[live], scale[live] = _round(weight[live], cov, bits[live], Rounding.GPTQ, options or RoundingOptions(), cov)
     return codes, scale
 
 
-def _round(weight: Tensor, cov: Tensor, bits: Tensor, method: Rounding, opts: RoundingOptions) -> tuple[Tensor, Tensor]:
-    """Codes (rows, K) and scale (rows,) of rows (rows, K) of one width each, none pruned; cov (K, K) or (K,)."""
+def _round(
+    weight: Tensor, cov: Tensor, bits: Tensor, method: Rounding, opts: RoundingOptions, signal: Tensor
+) -> tuple[Tensor, Tensor]:
+    """Codes (rows, K) and scale (rows,) of rows (rows, K) of one width each, none pruned.
+
+    cov, signal: (K, K) or (K,), what errors and what gains are measured by.
+    """
     if not len(weight):
         return weight, torch.empty(0)
     importance = (cov if cov.dim() == 1 else cov.diagonal()).clamp(min=0)
@@ -170,7 +180,7 @@ def _round(weight: Tensor, cov: Tensor, bits: Tensor, method: Rounding, opts: Ro
     else:
         codes = code_range(bits, symmetric=True).columns().nearest(weight / scale[:, None])
     codes = torch.where(weight.any(dim=1, keepdim=True), codes, 0.0)  # a binary row of zeros is pruned
-    return codes, turned * _refit(weight, codes, cov, scale)
+    return codes, turned * _refit(weight, codes, signal, scale)
 
 
 def _turned(weight: Tensor, importance: Tensor, bits: Tensor) -> Tensor:

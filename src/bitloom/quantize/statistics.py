@@ -43,13 +43,14 @@ class StatisticsOptions:
 class LayerStatistics:
     """mean (K,) float32; covariance (K, K) float32, or its diagonal (K,) for very wide layers; rows: samples used.
 
-    K = Cin*KH*KW in the order of the weight's axes. covariance: of the rows, and of the images' mean rows another
-    `coherence - 1` times.
+    K = Cin*KH*KW in the order of the weight's axes. felt: the covariance and, `coherence - 1` times, that of the
+    images' mean rows: what an error costs.
     """
 
     name: str
     mean: npt.NDArray[np.float32]
     covariance: npt.NDArray[np.float32]
+    felt: npt.NDArray[np.float32]
     rows: int
 
 
@@ -146,9 +147,10 @@ class _Layer:
 
     def finish(self) -> LayerStatistics:
         mean, cov = self.all.finish()
+        felt = cov
         if self.common is not None:
-            cov.add_(self.common.finish()[1], alpha=self.coherence - 1.0)
-        return LayerStatistics(self.step.name, mean.numpy(), cov.numpy(), self.all.rows)
+            felt = self.common.finish()[1].mul_(self.coherence - 1.0).add_(cov)
+        return LayerStatistics(self.step.name, mean.numpy(), cov.numpy(), felt.numpy(), self.all.rows)
 
 
 def layer_statistics(
@@ -221,5 +223,5 @@ def round_network(
     for stats in layer_statistics(calibration, statistics, images):
         weight = steps[stats.name].weight
         flat = weight.reshape(weight.shape[0], -1)
-        result[stats.name] = round_layer(flat, stats.covariance, widths, method, rounding)
+        result[stats.name] = round_layer(flat, stats.felt, widths, method, rounding, stats.covariance)
     return result
