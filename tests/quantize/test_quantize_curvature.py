@@ -12,7 +12,7 @@ from bitloom.graph.ir import AvgPool, Conv, Flatten, Graph, Input, Linear, Node,
 from bitloom.quantize.curvature import LIMIT, TEMPERATURE, coherence, curvature_draw
 from bitloom.quantize.lower import lower
 from bitloom.quantize.observe import calibrate
-from bitloom.quantize.statistics import StatisticsOptions, round_network
+from bitloom.quantize.statistics import StatisticsOptions, layer_statistics, round_network
 from quantize.small_networks import images, residual_graph
 
 
@@ -78,20 +78,28 @@ def test_coherence_repeats_and_refuses_what_is_not_finite() -> None:
         coherence(lowered, x)
 
 
-def test_rounding_spares_the_mean_of_a_map_where_it_counts() -> None:
+def test_rounding_spares_the_mean_of_a_map_and_keeps_the_gain_of_the_signal() -> None:
     """Behind an average pool only an image's mean error matters; rounding that knows makes it smaller."""
-    head = np.random.default_rng(5).standard_normal((5, 4))
-    graph = _graph(head, ("p", AvgPool((8, 8), (1, 1), (0, 0, 0, 0))))
-    x, other = _pixels(128) + torch.randn(128, 3, 1, 1), _pixels(128).flip(0) * 0.9 + torch.randn(128, 3, 1, 1)
+    graph = _graph(np.random.default_rng(5).standard_normal((5, 4)), ("p", AvgPool((8, 8), (1, 1), (0, 0, 0, 0))))
+    generator = torch.Generator().manual_seed(0)
+    x, other = (
+        torch.randn(128, 3, 8, 8, generator=generator) + torch.randn(128, 3, 1, 1, generator=generator)
+        for _ in range(2)
+    )
     calibration = calibrate(graph, x)
-    weight = next(n.op.weight for n in graph.nodes if isinstance(n.op, Conv))
+    weight = next(n.op.weight for n in graph.nodes if isinstance(n.op, Conv)).reshape(4, -1)
 
-    def lost(coherent: int) -> float:
-        codes, scale = round_network(calibration, statistics=StatisticsOptions(coherent=coherent))["c"].pick(
-            np.full(4, 2, np.int8)
-        )
-        missing = torch.from_numpy((weight.reshape(4, -1) - codes * scale[:, None]).astype(np.float32))
-        error = F.conv2d(other, missing.reshape(4, 3, 3, 3), padding=1).mean(dim=(2, 3))
-        return float(error.var(dim=0).sum())
+    def rounded(coherent: int) -> np.ndarray:
+        table = round_network(calibration, statistics=StatisticsOptions(coherent=coherent))
+        codes, scale = table["c"].pick(np.full(4, 3, np.int8))
+        return codes * scale[:, None]
 
-    assert lost(64) < 0.9 * lost(0)
+    def lost(rows: np.ndarray) -> float:
+        missing = torch.from_numpy((weight - rows).astype(np.float32)).reshape(4, 3, 3, 3)
+        return float(F.conv2d(other, missing, padding=1).mean(dim=(2, 3)).var(dim=0).sum())
+
+    coherent = rounded(64)
+    assert lost(coherent) < 0.8 * lost(rounded(0))
+    plain = next(iter(layer_statistics(calibration))).covariance
+    own, followed = ((weight @ plain * w).sum(axis=1) for w in (weight, coherent))
+    np.testing.assert_allclose(followed, own, rtol=1e-3)
