@@ -44,6 +44,7 @@ from accuracy_rows import (
 from scipy.stats import binomtest
 
 from bitloom.allocate.allocation import BitAllocation
+from bitloom.journal import sources_digest
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -142,7 +143,8 @@ def run(
 def entry(
     row: Row, bits: BitAllocation | None, prepared: Prepared, found: Measured, hbp: Measured | None
 ) -> dict[str, Any]:
-    """One row of accuracy.json; percentages, nats. ci95: of top1. vs_hbp: HBP minus this row, paired by image."""
+    """One row of accuracy.json; percentages, nats. ci95: of top1. sources: the package's, hashed; measured: when.
+    vs_hbp: HBP minus this row, paired by image."""
     n, top1 = len(found.hit), 100 * float(found.hit.mean())
     half = 196 * float(found.hit.std()) / n**0.5
     result: dict[str, Any] = {
@@ -161,6 +163,8 @@ def entry(
         "agreement": 100 * float(found.agree.mean()),
         "n": n,
         "ci95": [top1 - half, top1 + half],
+        "sources": sources_digest()[:12],
+        "measured": time.strftime("%Y-%m-%dT%H:%MZ", time.gmtime()),
     }
     if hbp is not None:
         result["vs_hbp"] = paired(hbp, found)

@@ -66,7 +66,8 @@ HEADER = """# Accuracy of allocations and methods
 Written by `benchmarks/plot_accuracy.py draw` from `benchmarks/results/accuracy.json` (`make bench-accuracy`). Cells:
 top-1 in per cent, KL to the float network in nats, and in brackets HBP's lead in top-1 points on the same images with
 its 95 % interval (paired bootstrap). Weights and 8-bit activations are quantized, biases corrected with GPTQ. Equal
-weight bytes in a column; what each baseline is: [hbp.md](hbp.md). Missing rows were not measured yet.
+weight bytes in a column; what each baseline is: [hbp.md](hbp.md). Missing rows were not measured yet. An asterisk is
+for rows of earlier sources than the newest (`sources` in the file), their leads over HBP as it was then.
 
 ![KL and top-1 over mean bits](accuracy.png)"""
 
@@ -220,6 +221,7 @@ def table(rows: list[dict[str, Any]], network: str, data: str, comparison: str) 
     reference = next(r for r in mine if r["method"] == "float")
     used = [r for r in mine if r["comparison"] == comparison or r["allocation"] == "hbp"]
     budgets = sorted({r["budget"] for r in used})
+    newest = max(rows, key=lambda r: r.get("measured", "")).get("sources")
     lines = [
         f"## {network}, {data}: {TITLES[comparison]}",
         "",
@@ -232,7 +234,7 @@ def table(rows: list[dict[str, Any]], network: str, data: str, comparison: str) 
         cells = []
         for budget in budgets:
             row = next((r for r in used if (_name(r), r["rounding"], r["budget"]) == (name, rounding, budget)), None)
-            cells.append("" if row is None else _cell(row))
+            cells.append("" if row is None else _cell(row) + ("*" if row.get("sources") != newest else ""))
         lines.append(f"| {NAMES[name]}, {rounding} | " + " | ".join(cells) + " |")
     return "\n".join(lines)
 
