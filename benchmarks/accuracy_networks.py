@@ -102,8 +102,8 @@ class Prepared:
         """Rounded rows: gptq, nearest, or plain: GPTQ as published, symmetric codes without search or descent."""
         if rounding != "plain":
             return self.tables[rounding]
-        options, samples = RoundingOptions(search=False, sweeps=0, turned=False), replace(self.samples, coherent=0)
-        work = lambda: round_network(self.calibration, rounding=options, statistics=samples, images=self.seen())  # noqa: E731
+        options = RoundingOptions(search=False, sweeps=0, turned=False)
+        work = lambda: round_network(self.calibration, rounding=options, statistics=self.samples, images=self.seen())  # noqa: E731
         return self.journal.step("plain", self.key, work)
 
     def naive(self) -> dict[str, LayerCosts]:

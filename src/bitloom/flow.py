@@ -41,7 +41,7 @@ from bitloom.quantize.qgraph import QuantGraph
 from bitloom.quantize.quantize import quantize
 from bitloom.quantize.refine import Candidate, Refinement, best, refine
 from bitloom.quantize.rounding import RoundedLayer
-from bitloom.quantize.statistics import round_network
+from bitloom.quantize.statistics import StatisticsOptions, round_network
 from bitloom.report.facts import basic_facts, layer_facts, model_facts
 from bitloom.report.page import write_report
 from bitloom.report.samples import sample_rows
@@ -59,7 +59,8 @@ class CompileOptions:
     whole runs. evaluated: images evaluated together. structural: simulate the bit-true build instead of the fast one.
     cluster: address of a dask scheduler whose workers simulate. rounding: how far rounding goes once the widths are
     known. training: fine-tuning after that. views: images of every calibration picture, as `load_images` returns them;
-    rounding uses all, every other step the plain ones. equalize: power of the channels' sizes in `equalize`; 0: none.
+    rounding uses all, every other step the plain ones. coherent: images that say how much the mean of a map counts in
+    rounding (`StatisticsOptions`); 0: as its power. equalize: power of the channels' sizes in `equalize`; 0: none.
     board: write out/board where the device is a Zynq MPSoC. preprocess: how pixels became the images, for the board's
     driver (None: it takes codes alone).
     """
@@ -73,6 +74,7 @@ class CompileOptions:
     rounding: Refinement = Refinement.GPTQ
     training: Training | None = None
     views: int = 1
+    coherent: int = 0
     equalize: float = 0.0
     board: bool = True
     preprocess: Preprocess | None = None
@@ -109,10 +111,11 @@ def compile_model(
         key += f" equalized {opts.equalize:g}"
         graph = equalize(graph, seen, EqualizeOptions(power=opts.equalize))
     cal: Calibration = journal.step("calibrate", key, lambda: calibrate(graph, seen))
+    key += f" {opts.views}" + (f" coherent {opts.coherent}" if opts.coherent else "")
+    samples = StatisticsOptions(coherent=opts.coherent)
     rounded: dict[str, RoundedLayer] = journal.step(
-        "round", f"{key} {opts.views}", lambda: round_network(cal, images=every_view)
+        "round", key, lambda: round_network(cal, statistics=samples, images=every_view)
     )
-    key += f" {opts.views}"
     costs: dict[str, LayerCosts] = journal.step("sensitivity", key, lambda: layer_costs(cal, rounded, held_out))
     key += f" budget {budget}"
     cycle_limit = budget.cycle_limit(device.clock_mhz)

@@ -244,7 +244,7 @@ def test_statistics_are_the_covariance_of_the_rows() -> None:
     conv = ("c", _conv(rng, 2, 3, 3, 2), ("in",))
     graph = _graph(("in", Input((3, 6, 5)), ()), conv, ("p", AvgPool((2, 2), (1, 1), (0, 0, 0, 0)), ("c",)))
     calibration = calibrate(graph, _images(graph, 10) + 0.5)
-    (stats,) = layer_statistics(calibration, StatisticsOptions(coherent=0))
+    (stats,) = layer_statistics(calibration)
     q = calibration.activations["in"]
     x = (torch.floor(calibration.images / q.scale + 0.5) + q.zero_point).clamp(-127, 127).sub(q.zero_point) * q.scale
     rows = torch.nn.functional.unfold(x, 3, padding=1, stride=2).transpose(1, 2).reshape(-1, 27).double().numpy()
@@ -255,10 +255,10 @@ def test_statistics_are_the_covariance_of_the_rows() -> None:
     weight = coherence(calibration.lowered, calibration.images)["c"]
     assert weight > 1
     common = np.cov(rows.reshape(10, 9, 27).mean(axis=1).T, bias=True)
-    (coherent,) = layer_statistics(calibration)
+    (coherent,) = layer_statistics(calibration, StatisticsOptions(coherent=10))
     np.testing.assert_allclose(coherent.covariance, stats.covariance, rtol=1e-6)
     np.testing.assert_allclose(coherent.felt, stats.covariance + (weight - 1) * common, rtol=1e-3, atol=1e-4)
-    (diagonal,) = layer_statistics(calibration, StatisticsOptions(max_inputs=20))
+    (diagonal,) = layer_statistics(calibration, StatisticsOptions(max_inputs=20, coherent=10))
     np.testing.assert_allclose(diagonal.covariance, np.diag(stats.covariance), rtol=1e-3, atol=1e-4)
     np.testing.assert_allclose(diagonal.felt, np.diag(coherent.felt), rtol=1e-3, atol=1e-4)
 

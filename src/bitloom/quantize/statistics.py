@@ -35,7 +35,7 @@ class StatisticsOptions:
     rows_per_input: int = 14
     memory_mib: int = 768
     max_inputs: int = 8192
-    coherent: int = 64
+    coherent: int = 0
     seed: int = 0
 
 
