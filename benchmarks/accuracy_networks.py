@@ -102,8 +102,8 @@ class Prepared:
         """Rounded rows: gptq, nearest, or plain: GPTQ as published, symmetric codes without search or descent."""
         if rounding != "plain":
             return self.tables[rounding]
-        options = RoundingOptions(search=False, sweeps=0, turned=False)
-        work = lambda: round_network(self.calibration, rounding=options, statistics=self.samples, images=self.seen())  # noqa: E731
+        options, samples = RoundingOptions(search=False, sweeps=0, turned=False), replace(self.samples, coherent=0)
+        work = lambda: round_network(self.calibration, rounding=options, statistics=samples, images=self.seen())  # noqa: E731
         return self.journal.step("plain", self.key, work)
 
     def naive(self) -> dict[str, LayerCosts]:
@@ -142,10 +142,10 @@ class Prepared:
         return sum(self.channels[n] * self.weights[n] for n in self.costs)
 
 
-def prepare(network: str, data: Path, out: Path, views: int | None = None) -> Prepared:
+def prepare(network: str, data: Path, out: Path, views: int | None = None, coherent: int = 0) -> Prepared:
     """Loads, calibrates, rounds and measures, each step resumed from `out` when it has finished before.
 
-    views: other than those of `NETWORKS`, to see what they bring.
+    views: other than those of `NETWORKS`, to see what they bring; coherent: of `StatisticsOptions`, likewise.
     """
     source = NETWORKS[network] if views is None else replace(NETWORKS[network], views=views)
     n_round, n_measure, n_choice = source.rounding, source.sensitivity, source.choice
@@ -155,10 +155,10 @@ def prepare(network: str, data: Path, out: Path, views: int | None = None) -> Pr
     first, second, third, spare = torch.tensor_split(plain, [n_round, n_round + n_measure, used])
     seen = _seen(images, source)
     weights = hashlib.sha256(source.file(data).read_bytes()).hexdigest()[:16]
-    settings = f"{source.views} {source.rows} {source.everywhere}"
+    settings = f"{source.views} {source.rows} {source.everywhere}" + (f" coherent {coherent}" if coherent else "")
     journal, key = Journal(out / "steps"), f"{network} {weights} {n_round} {n_measure} {n_choice} {settings}"
     calibration: Calibration = journal.step("calibrate", key, lambda: calibrate(graph, first))
-    samples = StatisticsOptions(rows=source.rows, rows_per_input=0)
+    samples = StatisticsOptions(rows=source.rows, rows_per_input=0, coherent=coherent)
     gptq: dict[str, RoundedLayer] = journal.step(
         "gptq", key, lambda: round_network(calibration, statistics=samples, images=seen)
     )

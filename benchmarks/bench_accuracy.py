@@ -69,6 +69,7 @@ def main() -> None:
     parser.add_argument("--allocations", nargs="+", help="only these beside hbp (default: all)")
     parser.add_argument("--images", type=int, help="of a measuring set, spread evenly over it (default: all)")
     parser.add_argument("--integer", type=int, default=0, help="images on which HBP's integer network is run too")
+    parser.add_argument("--coherent", type=int, default=0, help="of rounding: use another --result then")
     parser.add_argument("--minutes", type=float, default=1e9, help="start no row after so many minutes")
     parser.add_argument("--out", type=Path, default=ROOT / "out" / "accuracy")
     parser.add_argument("--result", type=Path, default=ROOT / "benchmarks" / "results" / "accuracy.json")
@@ -82,7 +83,7 @@ def main() -> None:
         if not NETWORKS[network].file(folder).is_file():
             print(f"{network}: {NETWORKS[network].file(folder)} is not there; run make train-cifar", file=sys.stderr)
             continue
-        prepared = prepare(network, folder, args.out)
+        prepared = prepare(network, folder, args.out, coherent=args.coherent)
         for data in NETWORKS[network].measures if args.data is None else args.data:
             run(network, data, tuple(args.budgets), prepared, folder, args, limits)
 

@@ -99,6 +99,15 @@ def test_views_reach_rounding_alone(graph, images, tmp_path, monkeypatch):
     assert seen["round"].equal(torch.cat([images[:20], images[30:50]]))  # both views of the first two thirds
 
 
+def test_coherence_reaches_rounding(graph, images, tmp_path, monkeypatch):
+    seen = []
+    work = flow.round_network
+    monkeypatch.setattr(flow, "round_network", lambda *a, **k: seen.append(k["statistics"].coherent) or work(*a, **k))
+    for coherent in (0, 16):  # the same folder: another coherence is another step
+        journey(graph, images, tmp_path, CompileOptions(budget=3.0, simulated=0, coherent=coherent))
+    assert seen == [0, 16]
+
+
 def test_images_that_are_no_whole_views_are_refused(graph, images, tmp_path):
     with pytest.raises(DataError, match="60 calibration images are no 7 views"):
         journey(graph, images, tmp_path, CompileOptions(views=7))

@@ -80,6 +80,9 @@ CalibrationCount = Annotated[int, typer.Option(help="calibration images")]
 ViewCount = Annotated[
     int, typer.Option(help="random crops of each calibration image for rounding, the plain one first")
 ]
+Coherent = Annotated[
+    int, typer.Option(help="images that say how much a map's mean error counts in rounding (0: as its power; try 64)")
+]
 Simulate = Annotated[int, typer.Option(help="images simulated on RTL (0: none)")]
 Batch = Annotated[int, typer.Option(min=1, help="images that share a run and every pass over its weights (throughput)")]
 Cluster = Annotated[str | None, typer.Option(help="address of a dask scheduler whose workers simulate (host:port)")]
@@ -126,6 +129,7 @@ def compile_command(
     equalize: Equalize = 0.0,
     calibration: CalibrationCount = 200,
     views: ViewCount = 4,
+    coherent: Coherent = 0,
     simulate: Simulate = 1,
     batch: Batch = 1,
     cluster: Cluster = None,
@@ -144,6 +148,7 @@ def compile_command(
         cluster=cluster,
         rounding=rounding,
         views=views,
+        coherent=coherent,
         equalize=equalize,
         board=board,
         preprocess=preprocess,
