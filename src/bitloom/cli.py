@@ -81,7 +81,10 @@ ViewCount = Annotated[
     int, typer.Option(help="random crops of each calibration image for rounding, the plain one first")
 ]
 Coherent = Annotated[
-    int, typer.Option(help="images that say how much a map's mean error counts in rounding (0: as its power; try 64)")
+    int,
+    typer.Option(
+        min=0, help="images that say how much a map's mean error counts in rounding (0: as its power; try 64)"
+    ),
 ]
 Simulate = Annotated[int, typer.Option(help="images simulated on RTL (0: none)")]
 Batch = Annotated[int, typer.Option(min=1, help="images that share a run and every pass over its weights (throughput)")]

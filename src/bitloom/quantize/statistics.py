@@ -191,10 +191,9 @@ def _inputs(step: ConvStep) -> int:
 def _passes(steps: tuple[ConvStep, ...], opts: StatisticsOptions) -> list[list[ConvStep]]:
     """Consecutive layers whose matrices fit the memory bound together (at least one layer a pass)."""
     groups: list[list[ConvStep]] = []
-    used, limit = 0, opts.memory_mib * 2**20
+    used, limit, matrices = 0, opts.memory_mib * 2**20, 2 if opts.coherent else 1
     for step in steps:
         inputs = _inputs(step)
-        matrices = 2 if opts.coherent else 1
         size = 4 * matrices * inputs * (1 if inputs > opts.max_inputs else inputs)
         if groups and used + size <= limit:
             groups[-1].append(step)

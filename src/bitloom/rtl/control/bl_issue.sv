@@ -8,6 +8,7 @@
 //   step_take_o the step's first group is issued in this cycle
 //   wait_*_o    why nothing is issued (at most one)
 //   job_*       a tile whose last sums are (being) written, in order
+// Longer than the house wishes: the counters of one loop nest, all read in the cycle of a decision.
 module bl_issue
   import bl_pkg::*;
 #(

@@ -10,6 +10,7 @@
 // A reservation is seen in the lanes' answers Round cycles later; each lane therefore says for how many steps (up to Round)
 // its words are enough, and the reservations under way are counted against that: one step can be reserved every cycle.
 // Resource: about 230 flip-flops, 6 M-wide ANDs and the OR trees of the largest plane counts.
+// Longer than the house wishes: reservations and decisions share the counts of the same lanes.
 module bl_weight_engine #(
   parameter int unsigned C = 8,
   parameter int unsigned M = 8,

@@ -1,5 +1,6 @@
 // The accelerator: AXI4-Lite control, WP weight ports, one data port, one command port, one interrupt.
 // Function, layouts and the order of work: docs/spec/. Everything here is wiring; logic lives in the blocks.
+// Longer than the house wishes: the length is that of the ports which are joined here.
 module bl_top
   import bl_pkg::*;
 #(
