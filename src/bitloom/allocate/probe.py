@@ -20,8 +20,7 @@ from bitloom.allocate.allocation import BitAllocation
 from bitloom.errors import DataError
 from bitloom.graph.execute import execute, pad2d
 from bitloom.graph.ir import Graph
-from bitloom.quantize.coded import CodedLayer, CodedNetwork
-from bitloom.quantize.gain import output_samples, restoring_gain
+from bitloom.quantize.coded import CodedLayer, CodedNetwork, correction_factors
 from bitloom.quantize.lower import ConcatStep, ConvStep, step_inputs
 from bitloom.quantize.observe import ActivationQuantizer, Calibration
 from bitloom.quantize.qgraph import Int8Array
@@ -32,9 +31,9 @@ Bits = Mapping[str, Int8Array]
 
 
 class Probe:
-    """weight (Cout, Cin, KH, KW) and bias (Cout,) of every layer by name, float at first; gain: in the last weight.
+    """weight (Cout, Cin, KH, KW) and bias (Cout,) of every layer by name, float at first; gains (Cout,): in the weight.
 
-    `place` picks rows, `correct` sets the biases, `logits` runs a batch.
+    `place` picks rows, `correct` sets biases and gains, `logits` runs a batch.
     """
 
     def __init__(self, calibration: Calibration, rounded: Mapping[str, RoundedLayer]) -> None:
@@ -44,7 +43,7 @@ class Probe:
         self.bias = {name: torch.from_numpy(step.bias.copy()) for name, step in self.steps.items()}
         self.widths = next(iter(rounded.values())).widths
         self.last = self.lowered.convs[-1].name
-        self.gain = 1.0
+        self.gains = {name: torch.ones(len(step.weight)) for name, step in self.steps.items()}
         self._picked: dict[str, Int8Array] = {}
 
     @property
@@ -62,7 +61,7 @@ class Probe:
                 if picked is not None:
                     self._picked[name] = picked
                 self.weight[name] = torch.from_numpy(np.array(values)).reshape(step.weight.shape)
-                self.gain = 1.0 if name == self.last else self.gain
+                self.gains[name] = torch.ones(len(step.weight))
 
     def rows(self, name: str, bits: Int8Array) -> npt.NDArray[np.float32]:
         """Rounded weights (Cout, K) of one layer."""
@@ -77,37 +76,39 @@ class Probe:
         for name, step in self.steps.items():
             codes, scale = self.rounded[name].pick(self._picked[name])
             bias = self.bias[name].detach().numpy()
-            scale = scale * self.gain if name == self.last else scale
-            layers[name] = CodedLayer(codes.reshape(step.weight.shape), scale.astype(np.float32), bias)
+            scale = (scale * self.gains[name].numpy()).astype(np.float32)
+            layers[name] = CodedLayer(codes.reshape(step.weight.shape), scale, bias)
         return CodedNetwork(self.lowered, self.calibration.activations, layers)
 
     def correct(self) -> None:
         """Biases such that every layer has its float mean output over `correction_images`, the earlier ones done.
 
-        Where a layer is rounded, the last one's weights are multiplied so that it follows the float one with slope one.
+        Where a layer is rounded its rows are multiplied so that they keep their float deviations too, and the last
+        layer's so that it follows the float one with slope one (`gain.py`).
         """
-        images = self.correction_images
-        means, outputs = self.calibration.output_means, self.calibration.last_outputs
         coded = self.coded()
         if coded is not None:
-            coded.correct(images, means, outputs)
+            coded.correct(self.calibration)
             self.bias.update(coded.bias)
-            self._amplify(coded.gain)
+            for name, factors in coded.gains.items():
+                self._amplify(name, factors)
             return
 
         def adjust(step: ConvStep, x: Tensor) -> None:
-            if step.name == self.last and self._picked:
-                found = F.conv2d(x, self.weight[step.name], None, step.stride)
-                self._amplify(restoring_gain(outputs, output_samples(found)))
             sums = F.conv2d(x, self.weight[step.name], None, step.stride)
-            self.bias[step.name] = torch.from_numpy(means[step.name]).float() - sums.mean(dim=(0, 2, 3))
+            if step.name in self._picked or (step.name == self.last and self._picked):
+                factors = correction_factors(step, sums, self.calibration)
+                self._amplify(step.name, factors)
+                sums *= factors[:, None, None]
+            means = torch.from_numpy(self.calibration.output_means[step.name]).float()
+            self.bias[step.name] = means - sums.mean(dim=(0, 2, 3))
 
         with torch.no_grad():
-            self.logits(images, adjust)
+            self.logits(self.correction_images, adjust)
 
-    def _amplify(self, gain: float) -> None:
-        self.gain *= gain
-        self.weight[self.last] = self.weight[self.last] * gain
+    def _amplify(self, name: str, factors: Tensor) -> None:
+        self.gains[name] = self.gains[name] * factors
+        self.weight[name] = self.weight[name] * factors[:, None, None, None]
 
     def input_means(self, images: Tensor) -> dict[str, Tensor]:
         """Mean of every layer's padded input per channel, (Cin,), at the present weights."""

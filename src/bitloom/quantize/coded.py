@@ -22,9 +22,9 @@ from torch import Tensor
 from bitloom.graph.execute import pad2d
 from bitloom.graph.ir import Relu
 from bitloom.quantize.fake import dequantized
-from bitloom.quantize.gain import output_samples, restoring_gain
+from bitloom.quantize.gain import deviation_factors, output_samples, restoring_gain
 from bitloom.quantize.lower import ConcatStep, ConvStep, Lowered, step_inputs
-from bitloom.quantize.observe import ActivationQuantizer
+from bitloom.quantize.observe import ActivationQuantizer, Calibration
 from bitloom.quantize.qgraph import Int8Array, QConv, QuantGraph
 from bitloom.quantize.stream import pool_step
 
@@ -41,29 +41,27 @@ class CodedLayer:
 
 
 class CodedNetwork:
-    """`logits` of a batch; `correct` sets the biases, and `gain`: a factor of the last layer's scales."""
+    """`logits` of a batch; `correct` sets the biases, and `gains`: factors (Cout,) of every layer's scales."""
 
     def __init__(
         self, lowered: Lowered, activations: Mapping[str, ActivationQuantizer], layers: Mapping[str, CodedLayer]
     ) -> None:
         self.lowered, self.activations = lowered, activations
         self.bias = {name: torch.from_numpy(layer.bias).clone() for name, layer in layers.items()}
-        self.gain = 1.0
+        self.gains = {name: torch.ones(len(layer.scale)) for name, layer in layers.items()}
         self._convolve = {s.name: _Convolution(s, layers[s.name], activations[s.input]) for s in lowered.convs}
 
     def logits(self, images: Tensor) -> Tensor:
         """(N, classes) float32 of images (N, C, H, W) float32."""
         return self._run(images, None)
 
-    def correct(self, images: Tensor, means: Mapping[str, npt.NDArray[np.float64]], last: Tensor) -> None:
-        """Biases such that every layer has its mean output (Cout,) over `images`, the earlier ones done; the last layer
-        follows `last`, the samples of the float one, with a slope of one."""
-        self._run(images, means, last)
+    def correct(self, calibration: Calibration) -> None:
+        """Scales and biases such that every channel has its float deviation and mean over the bias-correction images,
+        the earlier layers done; the last layer follows the float one with a slope of one."""
+        self._run(calibration.images[: calibration.options.bias_images], calibration)
 
     @torch.no_grad()
-    def _run(
-        self, images: Tensor, means: Mapping[str, npt.NDArray[np.float64]] | None, outputs: Tensor | None = None
-    ) -> Tensor:
+    def _run(self, images: Tensor, calibration: Calibration | None) -> Tensor:
         steps, quantizers = self.lowered.steps, self.activations
         last = {name: i for i, step in enumerate(steps) for name in step_inputs(step)}
         first = images.to(torch.float32).contiguous(memory_format=torch.channels_last)
@@ -74,13 +72,13 @@ class CodedNetwork:
             else:
                 if isinstance(step, ConvStep):
                     y = self._convolve[step.name](live[step.input])
-                    if outputs is not None and step.name == self.lowered.convs[-1].name:
-                        factor = restoring_gain(outputs, output_samples(y))
-                        self.gain *= factor
-                        self._convolve[step.name].scale.mul_(factor)
-                        y.mul_(factor)
-                    if means is not None:
-                        self.bias[step.name] = torch.from_numpy(means[step.name]).float() - y.mean(dim=(0, 2, 3))
+                    if calibration is not None:
+                        factors = correction_factors(step, y, calibration)
+                        self.gains[step.name] *= factors
+                        self._convolve[step.name].scale.mul_(factors)
+                        y.mul_(factors[:, None, None])
+                        means = torch.from_numpy(calibration.output_means[step.name]).float()
+                        self.bias[step.name] = means - y.mean(dim=(0, 2, 3))
                     y = y.add_(self.bias[step.name][:, None, None])
                 else:
                     y = pool_step(step, _reals(live[step.input], quantizers[step.input]))
@@ -90,6 +88,15 @@ class CodedNetwork:
             for name in [n for n in live if last.get(n, index) <= index and n != self.lowered.output]:
                 del live[name]
         return _reals(live[self.lowered.output], quantizers[self.lowered.output]).flatten(1)
+
+
+def correction_factors(step: ConvStep, y: Tensor, calibration: Calibration) -> Tensor:
+    """Factors (Cout,) float32 of a layer's scales, from its outputs y (N, Cout, H, W) on the bias-correction images."""
+    if step.name == calibration.lowered.convs[-1].name:
+        return torch.full((y.shape[1],), restoring_gain(calibration.last_outputs, output_samples(y)))
+    found = y.var(dim=(0, 2, 3), correction=0).double().sqrt().numpy()
+    count = y.shape[0] * y.shape[2] * y.shape[3]
+    return torch.from_numpy(deviation_factors(calibration.output_deviations[step.name], found, count)).float()
 
 
 def coded_network(lowered: Lowered, qgraph: QuantGraph) -> CodedNetwork:

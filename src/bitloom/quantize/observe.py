@@ -55,14 +55,16 @@ class CalibrationOptions:
 class Calibration:
     """Calibration images (N, C, H, W) float32, the lowered graph, and one quantizer per tensor.
 
-    output_means: layer name -> float64 (Cout,), mean of the float layer's output (before add and ReLU) over the
-    bias-correction images. last_outputs: samples of the last layer's output on the same images (`gain.py`).
+    output_means, output_deviations: layer name -> float64 (Cout,), mean and standard deviation of the float layer's
+    output (before add and ReLU) over the bias-correction images. last_outputs: samples of the last layer's output on
+    the same images (`gain.py`).
     """
 
     images: Tensor
     lowered: Lowered
     activations: dict[str, ActivationQuantizer]
     output_means: dict[str, npt.NDArray[np.float64]]
+    output_deviations: dict[str, npt.NDArray[np.float64]]
     last_outputs: Tensor
     options: CalibrationOptions
 
@@ -77,7 +79,7 @@ def calibrate(graph: Graph, images: Tensor, options: CalibrationOptions | None =
     if bool((images == images[:1]).all()):
         raise DataError(f"all {images.shape[0]} calibration images are equal; give different images")
     lowered = lower(graph)
-    samples, means, last = _sample(graph, lowered, images, opts)
+    samples, moments, last = _sample(graph, lowered, images, opts)
     ranges: dict[str, list[Values]] = {}
     for name, values in samples.items():
         ranges.setdefault(lowered.group[name], []).append(values)
@@ -85,13 +87,16 @@ def calibrate(graph: Graph, images: Tensor, options: CalibrationOptions | None =
     quantizers = {rep: fit_quantizer(np.concatenate(parts), rep != logits) for rep, parts in ranges.items()}
     quantizers = _raise_floors(lowered, quantizers)
     activations = {name: quantizers[rep] for name, rep in lowered.group.items()}
-    return Calibration(images, lowered, activations, means, last, opts)
+    means = {name: first for name, (first, _) in moments.items()}
+    deviations = {name: np.sqrt(np.maximum(second - first**2, 0.0)) for name, (first, second) in moments.items()}
+    return Calibration(images, lowered, activations, means, deviations, last, opts)
 
 
 def _sample(
     graph: Graph, lowered: Lowered, images: Tensor, opts: CalibrationOptions
 ) -> tuple[dict[str, Values], dict[str, npt.NDArray[np.float64]], Tensor]:
-    """Random values of every tensor (and its extremes, once per batch), the layers' mean outputs, the last outputs."""
+    """Random values of every tensor (and its extremes, once per batch); of the layers' outputs the mean and the mean
+    square, (2, Cout); the last outputs."""
     known = {node.name for node in graph.nodes}
     names = [name for name in lowered.shapes if name in known]  # copies for Concat are not in the float graph
     layers = [step.name for step in lowered.convs]
@@ -107,14 +112,14 @@ def _sample(
             kept[name].append(_pick(name, tensors[name].flatten(), quota, generator))
         for name in layers:
             part = tensors[name][: max(0, used - index * opts.batch)].double()
-            mean = part.mean(dim=(2, 3)) if part.dim() == 4 else part
-            sums[name] = sums.get(name, 0.0) + mean.sum(dim=0).numpy()
+            part = part.flatten(2) if part.dim() == 4 else part[:, :, None]
+            powers = torch.stack([part.mean(dim=2).sum(dim=0), part.square().mean(dim=2).sum(dim=0)])
+            sums[name] = sums.get(name, 0.0) + powers.numpy()
         for name in layers[-1:]:
             last.append(output_samples(tensors[name][: max(0, used - index * opts.batch)]))
-    means = {n: s / used for n, s in sums.items()}
     return (
         {name: np.concatenate(parts) for name, parts in kept.items()},
-        means,
+        {n: s / used for n, s in sums.items()},
         torch.cat(last) if last else torch.empty(0, 0, 0),
     )
 

@@ -14,7 +14,7 @@ from bitloom.errors import BudgetError, GraphError
 from bitloom.graph.ir import Graph
 from bitloom.numerics.requantize import requantize
 from bitloom.quantize.assemble import make_conv, make_pool
-from bitloom.quantize.gain import output_samples, restoring_gain
+from bitloom.quantize.gain import deviation_factors, output_samples, restoring_gain
 from bitloom.quantize.lower import ConcatStep, ConvStep, Lowered, step_inputs
 from bitloom.quantize.observe import Calibration
 from bitloom.quantize.qgraph import Int8Array, QConcat, QConv, QNode, QTensor, QuantGraph
@@ -25,8 +25,8 @@ from bitloom.reference.fast import exact_convolution, quantize_input, run_node
 
 @dataclass(frozen=True)
 class QuantizeOptions:
-    """method: of weight rounding; bias_correction: keep each channel's mean pre-activation over the images, and the
-    slope of the last layer's outputs."""
+    """method: of weight rounding; bias_correction: keep each channel's mean and deviation before activation over the
+    images, and the slope of the last layer's outputs (`gain.py`)."""
 
     method: Rounding = Rounding.GPTQ
     bias_correction: bool = True
@@ -105,8 +105,8 @@ def _conv(
     calibration: Calibration,
     runner: _Runner | None,
 ) -> QConv:
-    """The integer layer; with a runner its bias keeps the float layer's mean output on the calibration images, and the
-    scale of the last layer its slope."""
+    """The integer layer; with a runner its biases and scales keep the float layer's mean outputs and their deviations
+    on the calibration images, and the scales of the last layer its slope."""
     bias = step.bias.astype(np.float64)
     if runner is None:
         return make_conv(step, tensors, codes, bits, scale, bias)
@@ -115,11 +115,22 @@ def _conv(
     if step.name == calibration.lowered.convs[-1].name:
         found = output_samples(torch.from_numpy(acc)) * torch.from_numpy(source.scale * scale)[:, None]
         scale = scale * restoring_gain(calibration.last_outputs, found)
+    else:
+        spread = _deviations(acc) * np.abs(source.scale * scale)
+        count = acc.size // acc.shape[1]
+        scale = scale * deviation_factors(calibration.output_deviations[step.name], spread, count)
     centred = acc.mean(axis=(0, 2, 3), dtype=np.float64) - source.zero_point * codes.sum(axis=1, dtype=np.int64)
     bias = calibration.output_means[step.name] - centred * source.scale * scale
     node = make_conv(step, tensors, codes, bits, scale, bias)
     runner.finish(node, acc if np.array_equal(node.weight.reshape(codes.shape), codes) else None)
     return node
+
+
+def _deviations(acc: npt.NDArray[np.int32]) -> npt.NDArray[np.float64]:
+    """Standard deviation (Cout,) of the channels of sums (N, Cout, H, W), an image at a time."""
+    mean = acc.mean(axis=(0, 2, 3), dtype=np.float64)
+    squares = sum(np.square(image - mean[:, None, None]).sum(axis=(1, 2)) for image in acc)
+    return np.asarray(np.sqrt(squares / (acc.size // acc.shape[1])))
 
 
 class _Runner:
