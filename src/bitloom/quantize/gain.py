@@ -7,10 +7,9 @@ deviation that its output has in the float network, as it keeps the mean: what m
 normalization again does for networks that still have it (Banner et al., arXiv:1810.05723, keep those of the weights).
 
 **The slope of the last layer.** Rounding errors ride on every layer's outputs as noise. A ReLU of a noisy signal
-follows the clean one with a slope below one, and layers multiply that, although every row was rounded to a gain of one.
-It is the slope of a regression on a noisy variable (attenuation: Spearman, 1904), the same for all images, so one factor
-on the last layer's scales takes it out, known from a few dozen images to a fraction of a per cent
-(docs/quantization.md).
+follows the clean one with a slope below one, and layers multiply that. It is the slope of a regression on a noisy
+variable (attenuation: Spearman, 1904), the same for all images, so one factor on the last layer's scales takes it out,
+known from a few dozen images to a fraction of a per cent (docs/quantization.md).
 """
 
 from __future__ import annotations
