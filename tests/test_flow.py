@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from bitloom import flow, zoo
+from bitloom import candidates, flow, zoo
 from bitloom.allocate.budget import Budget
 from bitloom.errors import BudgetError, DataError, OutputError, WeightsError
 from bitloom.evaluate import Evaluation
@@ -82,7 +82,7 @@ def test_images_of_a_batch_share_a_run(done, graph, images, tmp_path):
 
 def test_views_reach_rounding_alone(graph, images, tmp_path, monkeypatch):
     seen = {}
-    calibrate, round_network, layer_costs = flow.calibrate, flow.round_network, flow.layer_costs
+    calibrate, round_network, layer_costs = flow.calibrate, candidates.round_network, candidates.layer_costs
 
     def keep(name, call):
         def kept(*args, **kwargs):
@@ -92,20 +92,41 @@ def test_views_reach_rounding_alone(graph, images, tmp_path, monkeypatch):
         return kept
 
     monkeypatch.setattr(flow, "calibrate", keep("calibrate", calibrate))
-    monkeypatch.setattr(flow, "round_network", keep("round", round_network))
-    monkeypatch.setattr(flow, "layer_costs", keep("costs", layer_costs))
+    monkeypatch.setattr(candidates, "round_network", keep("round", round_network))
+    monkeypatch.setattr(candidates, "layer_costs", keep("costs", layer_costs))
     journey(graph, images, tmp_path, CompileOptions(budget=3.0, simulated=0, views=2))
     assert seen["calibrate"].equal(images[:20]) and seen["costs"].equal(images[20:30])
     assert seen["round"].equal(torch.cat([images[:20], images[30:50]]))  # both views of the first two thirds
 
 
-def test_coherence_reaches_rounding(graph, images, tmp_path, monkeypatch):
-    seen = []
-    work = flow.round_network
-    monkeypatch.setattr(flow, "round_network", lambda *a, **k: seen.append(k["statistics"].coherent) or work(*a, **k))
-    for coherent in (0, 16):  # the same folder: another coherence is another step
-        journey(graph, images, tmp_path, CompileOptions(budget=3.0, simulated=0, coherent=coherent))
-    assert seen == [0, 16]
+def test_held_out_images_choose_between_two_measures_of_rounding_errors(graph, images, tmp_path, monkeypatch):
+    seen, work, quantize = [], candidates.round_network, flow.quantize
+    tables = []
+
+    def rounding(*args, **kwargs):
+        seen.append(kwargs["statistics"].coherent)
+        return work(*args, **kwargs)
+
+    def picking(*args, **kwargs):
+        tables.append(kwargs["rounded"])
+        return quantize(*args, **kwargs)
+
+    monkeypatch.setattr(candidates, "round_network", rounding)
+    monkeypatch.setattr(flow, "quantize", picking)
+    plain = journey(graph, images, tmp_path, CompileOptions(budget=3.0, simulated=0, coherent=0))
+    assert seen == [0] and list(plain["measure"]["divergence"]) == ["plain"]
+    both = journey(graph, images, tmp_path, CompileOptions(budget=3.0, simulated=0, coherent=16))
+    assert seen == [0, 16]  # the same folder: the plain one is done before
+    found = both["measure"]["divergence"]
+    assert found["plain"] == plain["measure"]["divergence"]["plain"] != found["coherent"]
+    assert found[both["measure"]["chosen"]] == min(found.values())
+    monkeypatch.setattr(candidates, "best", lambda made: max(made, key=lambda c: c.divergence))
+    other = journey(graph, images, tmp_path, CompileOptions(budget=3.0, simulated=0, coherent=16))
+    assert other["measure"]["chosen"] != both["measure"]["chosen"]  # and its table is the one that is used
+    first, last = (next(iter(table.values())) for table in (tables[0], tables[-1]))
+    assert any(not np.array_equal(first.codes[b], last.codes[b]) for b in (2, 3)) == (
+        other["measure"]["chosen"] == "coherent"
+    )
 
 
 def test_images_that_are_no_whole_views_are_refused(graph, images, tmp_path):

@@ -83,7 +83,7 @@ ViewCount = Annotated[
 Coherent = Annotated[
     int,
     typer.Option(
-        min=0, help="images that say how much a map's mean error counts in rounding (0: as its power; try 64)"
+        min=0, help="images that say how much a map's mean error counts in a second rounding to choose from (0: none)"
     ),
 ]
 Simulate = Annotated[int, typer.Option(help="images simulated on RTL (0: none)")]
@@ -132,7 +132,7 @@ def compile_command(
     equalize: Equalize = 0.0,
     calibration: CalibrationCount = 200,
     views: ViewCount = 4,
-    coherent: Coherent = 0,
+    coherent: Coherent = 64,
     simulate: Simulate = 1,
     batch: Batch = 1,
     cluster: Cluster = None,

@@ -11,15 +11,14 @@ from typing import Any
 
 from torch import Tensor
 
+from bitloom import candidates
 from bitloom.allocate.allocation import WIDTHS
 from bitloom.allocate.budget import Budget
 from bitloom.allocate.hbp import HbpSolution, LayerCosts, allocate, binary_only_in
 from bitloom.allocate.latency import LatencyAllocator, LatencySolution
-from bitloom.allocate.probe import divergence_judge
-from bitloom.allocate.sensitivity import layer_costs
-from bitloom.allocate.trust import choose_trust
 from bitloom.board.network import NetworkFacts, network_facts
 from bitloom.board.write import write_board
+from bitloom.candidates import Material, candidate
 from bitloom.data.images import Preprocess
 from bitloom.errors import DataError
 from bitloom.evaluate import Evaluation, evaluate
@@ -40,8 +39,6 @@ from bitloom.quantize.parallel import leads
 from bitloom.quantize.qgraph import QuantGraph
 from bitloom.quantize.quantize import quantize
 from bitloom.quantize.refine import Candidate, Refinement, best, refine
-from bitloom.quantize.rounding import RoundedLayer
-from bitloom.quantize.statistics import StatisticsOptions, round_network
 from bitloom.report.facts import basic_facts, layer_facts, model_facts
 from bitloom.report.page import write_report
 from bitloom.report.samples import sample_rows
@@ -60,7 +57,8 @@ class CompileOptions:
     cluster: address of a dask scheduler whose workers simulate. rounding: how far rounding goes once the widths are
     known. training: fine-tuning after that. views: images of every calibration picture, as `load_images` returns them;
     rounding uses all, every other step the plain ones. coherent: images that say how much the mean of a map counts in
-    rounding (`StatisticsOptions`); 0: as its power. equalize: power of the channels' sizes in `equalize`; 0: none.
+    a second rounding (`StatisticsOptions`), from which and the plain one the held-out images choose; 0: there is none.
+    equalize: power of the channels' sizes in `equalize`; 0: none.
     board: write out/board where the device is a Zynq MPSoC. preprocess: how pixels became the images, for the board's
     driver (None: it takes codes alone).
     """
@@ -74,7 +72,7 @@ class CompileOptions:
     rounding: Refinement = Refinement.GPTQ
     training: Training | None = None
     views: int = 1
-    coherent: int = 0
+    coherent: int = 64
     equalize: float = 0.0
     board: bool = True
     preprocess: Preprocess | None = None
@@ -111,13 +109,8 @@ def compile_model(
         key += f" equalized {opts.equalize:g}"
         graph = equalize(graph, seen, EqualizeOptions(power=opts.equalize))
     cal: Calibration = journal.step("calibrate", key, lambda: calibrate(graph, seen))
-    key += f" {opts.views}" + (f" coherent {opts.coherent}" if opts.coherent else "")
-    samples = StatisticsOptions(coherent=opts.coherent)
-    rounded: dict[str, RoundedLayer] = journal.step(
-        "round", key, lambda: round_network(cal, statistics=samples, images=every_view)
-    )
-    costs: dict[str, LayerCosts] = journal.step("sensitivity", key, lambda: layer_costs(cal, rounded, held_out))
-    key += f" budget {budget}"
+    rounding_key = f"{key} {opts.views}"
+    key = f" budget {budget}"
     cycle_limit = budget.cycle_limit(device.clock_mhz)
     model_of = NetworkCycles(graph, arch, device)
     binary = binary_layers(graph, arch)
@@ -134,11 +127,15 @@ def compile_model(
             return allocate(allowed(found), WIDTHS, limit)
         return LatencyAllocator(allowed(found), WIDTHS, model_of).allocate(limit, cycle_limit)
 
-    judge = divergence_judge(graph, cal, rounded, held_out)
-    found, trust = journal.step("allocate", key, lambda: choose_trust(costs, WIDTHS, solve, judge))
-    solution: HbpSolution | LatencySolution = found
+    material = Material(graph, cal, every_view, held_out)
+    measures = (0, opts.coherent) if opts.coherent else (0,)
+    made = [candidate(material, coherent, solve, journal, rounding_key, key) for coherent in measures]
+    taken, divergences = candidates.best(made), {c.measure: c.divergence for c in made}
+    del made  # a table of rounded rows is large
+    solution: HbpSolution | LatencySolution = taken.solution
+    key = f"{rounding_key}{key} coherent {taken.coherent}"
     qgraph: QuantGraph = journal.step(
-        "quantize", key, lambda: quantize(graph, solution.allocation, cal, rounded=rounded)
+        "quantize", key, lambda: quantize(graph, solution.allocation, cal, rounded=taken.rounded)
     )
     stages: tuple[Candidate, ...] = ()
     by_picture = every_view.reshape(opts.views, split, *every_view.shape[1:]).transpose(0, 1).flatten(0, 1)
@@ -153,7 +150,7 @@ def compile_model(
     trained: Retrained[HbpSolution | LatencySolution] | None = None
     if opts.training is not None:
         key += f" {opts.training.key()}"
-        again = lambda c: solve(trust.weigh(c, WIDTHS))  # noqa: E731
+        again = lambda c: solve(taken.trust.weigh(c, WIDTHS))  # noqa: E731
         trained = retrain(graph, cal, qgraph, solution, again, held_out, opts.training, journal, key, print_progress)
         qgraph, solution = trained.qgraph, trained.solution
         if not leads():
@@ -185,14 +182,15 @@ def compile_model(
         )
     facts = basic_facts(graph.name, arch, device, solution, journal.records, opts.batch)
     facts |= {"accuracy": accuracy, "image_edge": int(max(evaluation.images.shape[2:]))}
-    for width, factor in (("pruning", trust.pruned), ("binary", trust.binary)):
+    facts["measure"] = {"chosen": taken.measure, "divergence": divergences}  # KL to float on held-out images
+    for width, factor in (("pruning", taken.trust.pruned), ("binary", taken.trust.binary)):
         facts["allocation"][f"{width}_factor"] = factor if math.isfinite(factor) else None  # None: not used
     facts["rounding"] = {c.stage.value: c.divergence for c in stages}  # KL to float on held-out images, by stage
     if trained is not None:
         facts["training"] = {"losses": trained.losses, "widths_changed": trained.changed}
     facts |= model_facts(model, arch, device) | layer_facts(model, run)
     if cycle_limit is not None:
-        free = allocate(allowed(costs), WIDTHS, limit).allocation
+        free = allocate(allowed(taken.costs), WIDTHS, limit).allocation
         facts["latency"] = {"limit": cycle_limit, "model_cycles_without_limit": model_of.run(free.bits).cycles}
     if run:
         facts["samples"] = sample_rows(chosen, evaluation.labels, run["classes"]["rtl"])
