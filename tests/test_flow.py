@@ -120,7 +120,7 @@ def test_held_out_images_choose_between_two_measures_of_rounding_errors(graph, i
     found = both["measure"]["divergence"]
     assert found["plain"] == plain["measure"]["divergence"]["plain"] != found["coherent"]
     assert found[both["measure"]["chosen"]] == min(found.values())
-    monkeypatch.setattr(candidates, "best", lambda made: max(made, key=lambda c: c.divergence))
+    monkeypatch.setattr(flow, "best", lambda made: max(made, key=lambda c: c.divergence))
     other = journey(graph, images, tmp_path, CompileOptions(budget=3.0, simulated=0, coherent=16))
     assert other["measure"]["chosen"] != both["measure"]["chosen"]  # and its table is the one that is used
     first, last = (next(iter(table.values())) for table in (tables[0], tables[-1]))

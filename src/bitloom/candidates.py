@@ -7,8 +7,9 @@ allocation, and pictures that the rounding has not seen choose.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import cache
 from typing import Generic, TypeVar
 
 from torch import Tensor
@@ -76,14 +77,9 @@ def candidate(
     costs: dict[str, LayerCosts] = journal.step(f"sensitivity{mark}", key, lambda: layer_costs(cal, rounded, held_out))
 
     def allocate() -> tuple[S, Trust, float]:
-        judge = divergence_judge(material.graph, cal, rounded, held_out)
+        judge = cache(divergence_judge(material.graph, cal, rounded, held_out))  # the solution was often judged before
         solution, trust = choose_trust(costs, WIDTHS, solve, judge)
         return solution, trust, judge(solution.allocation)
 
     solution, trust, divergence = journal.step(f"allocate{mark}", key + budget_key, allocate)
     return Candidate(coherent, rounded, costs, solution, trust, divergence)
-
-
-def best(candidates: Sequence[Candidate[S]]) -> Candidate[S]:
-    """The one closest to the float network; of equals the first."""
-    return min(candidates, key=lambda c: c.divergence)

@@ -11,7 +11,6 @@ from typing import Any
 
 from torch import Tensor
 
-from bitloom import candidates
 from bitloom.allocate.allocation import WIDTHS
 from bitloom.allocate.budget import Budget
 from bitloom.allocate.hbp import HbpSolution, LayerCosts, allocate, binary_only_in
@@ -110,13 +109,13 @@ def compile_model(
         graph = equalize(graph, seen, EqualizeOptions(power=opts.equalize))
     cal: Calibration = journal.step("calibrate", key, lambda: calibrate(graph, seen))
     rounding_key = f"{key} {opts.views}"
-    key = f" budget {budget}"
+    budget_key = f" budget {budget}"
     cycle_limit = budget.cycle_limit(device.clock_mhz)
     model_of = NetworkCycles(graph, arch, device)
     binary = binary_layers(graph, arch)
-    key += f" {sorted(binary)}"
+    budget_key += f" {sorted(binary)}"
     if cycle_limit is not None:
-        key += f" {cycle_limit} cycles {arch} {device}"
+        budget_key += f" {cycle_limit} cycles {arch} {device}"
 
     def allowed(found: Mapping[str, LayerCosts]) -> dict[str, LayerCosts]:
         layers = {name: layer.at_least(budget.least, WIDTHS) for name, layer in found.items()}
@@ -129,11 +128,11 @@ def compile_model(
 
     material = Material(graph, cal, every_view, held_out)
     measures = (0, opts.coherent) if opts.coherent else (0,)
-    made = [candidate(material, coherent, solve, journal, rounding_key, key) for coherent in measures]
-    taken, divergences = candidates.best(made), {c.measure: c.divergence for c in made}
+    made = [candidate(material, coherent, solve, journal, rounding_key, budget_key) for coherent in measures]
+    taken, divergences = best(made), {c.measure: c.divergence for c in made}
     del made  # a table of rounded rows is large
     solution: HbpSolution | LatencySolution = taken.solution
-    key = f"{rounding_key}{key} coherent {taken.coherent}"
+    key = f"{rounding_key}{budget_key} coherent {taken.coherent}"
     qgraph: QuantGraph = journal.step(
         "quantize", key, lambda: quantize(graph, solution.allocation, cal, rounded=taken.rounded)
     )

@@ -49,7 +49,7 @@ class Probe:
     @property
     def correction_images(self) -> Tensor:
         """The images that `quantize` corrects biases on."""
-        return self.calibration.images[: self.calibration.options.bias_images]
+        return self.calibration.correction_images
 
     def place(self, bits: Bits | None, only: str | None = None) -> None:
         """Rows of `bits` (layers that it lacks, and None: float); only: one layer, the others as they are."""
@@ -96,7 +96,7 @@ class Probe:
 
         def adjust(step: ConvStep, x: Tensor) -> None:
             sums = F.conv2d(x, self.weight[step.name], None, step.stride)
-            if step.name in self._picked or (step.name == self.last and self._picked):
+            if self._picked and (step.name in self._picked or step.name == self.last):
                 factors = correction_factors(step, sums, self.calibration)
                 self._amplify(step.name, factors)
                 sums *= factors[:, None, None]

@@ -58,7 +58,7 @@ class CodedNetwork:
     def correct(self, calibration: Calibration) -> None:
         """Scales and biases such that every channel has its float deviation and mean over the bias-correction images,
         the earlier layers done; the last layer follows the float one with a slope of one."""
-        self._run(calibration.images[: calibration.options.bias_images], calibration)
+        self._run(calibration.correction_images, calibration)
 
     @torch.no_grad()
     def _run(self, images: Tensor, calibration: Calibration | None) -> Tensor:

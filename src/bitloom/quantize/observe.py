@@ -68,6 +68,11 @@ class Calibration:
     last_outputs: Tensor
     options: CalibrationOptions
 
+    @property
+    def correction_images(self) -> Tensor:
+        """The first images, which biases and scales are corrected on."""
+        return self.images[: self.options.bias_images]
+
 
 def calibrate(graph: Graph, images: Tensor, options: CalibrationOptions | None = None) -> Calibration:
     """Activation quantizers from images. DataError when images are too few, constant, misshapen or NaN."""

@@ -139,9 +139,8 @@ class _Runner:
     def __init__(self, calibration: Calibration, tensors: dict[str, QTensor]) -> None:
         lowered = calibration.lowered
         shell = QuantGraph(lowered.name, tensors, (), lowered.input, lowered.output)
-        images = calibration.images[: calibration.options.bias_images]
         self.tensors = tensors
-        self.live = {lowered.input: quantize_input(shell, images)}
+        self.live = {lowered.input: quantize_input(shell, calibration.correction_images)}
         self.left: dict[str, int] = {}
         for step in lowered.steps:
             for name in step_inputs(step):

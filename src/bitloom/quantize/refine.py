@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import Enum
+from typing import Protocol, TypeVar
 
 import torch
 import torch.nn.functional as F
@@ -71,7 +72,19 @@ def refine(
     return tuple(found)
 
 
-def best(candidates: Sequence[Candidate]) -> Candidate:
+class Judged(Protocol):
+    """Something with a divergence from the float network."""
+
+    @property
+    def divergence(self) -> float:
+        """In nats an image."""
+        ...
+
+
+J = TypeVar("J", bound=Judged)
+
+
+def best(candidates: Sequence[J]) -> J:
     """The one closest to the float network; of equals the earliest."""
     return min(candidates, key=lambda c: c.divergence)
 
