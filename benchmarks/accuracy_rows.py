@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -106,6 +107,22 @@ def allocation_of(row: Row, prepared: Prepared, judge: Callable[[BitAllocation],
     except BudgetError:
         return None
     raise ValueError(f"unknown allocation '{row.allocation}'")
+
+
+def choice_of(
+    row: Row, measures: Sequence[Prepared], judge: Callable[[Prepared, str, BitAllocation], float]
+) -> tuple[Prepared, BitAllocation] | None:
+    """The allocation of a row, made for each measure of rounding errors, and the one that `judge` finds better.
+
+    measures: one network, rounded by each; with another rounding than ours the first serves. judge: the loss of an
+    allocation with the row's rounding on images kept for choice. None as `allocation_of`.
+    """
+    found = []
+    for prepared in measures if row.rounding == "gptq" else measures[:1]:
+        bits = allocation_of(row, prepared, partial(judge, prepared, row.rounding))
+        if bits is not None:
+            found.append((prepared, bits))
+    return min(found, key=lambda f: judge(f[0], row.rounding, f[1])) if len(found) > 1 else next(iter(found), None)
 
 
 def _smallest(row: Row) -> tuple[int, ...]:

@@ -2,8 +2,9 @@
 
 Weights and 8-bit activations are quantized in every row but the float one. Rows are measured in the order of what they
 tell, each is kept under out/accuracy as soon as it is measured, and the next call goes on where the last one ended.
-Writes benchmarks/results/accuracy.json: every row with a paired test against HBP's row of the same network, images and
-budget. Nothing is chosen on the measuring images.
+Where the rounding is ours, every allocation is made for each measure of rounding errors and takes the one that the
+pictures kept for choice find better, as `bitloom compile` does. Writes benchmarks/results/accuracy.json: every row with
+a paired test against HBP's row of the same network, images and budget. Nothing is chosen on the measuring images.
 
     python benchmarks/bench_accuracy.py [--networks resnet18 resnet20 ...] [--minutes M] [--budgets 2 2.5 ...]
 """
@@ -15,6 +16,7 @@ import json
 import os
 import sys
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -32,8 +34,8 @@ from accuracy_rows import (
     BUDGETS,
     Measured,
     Row,
-    allocation_of,
     cached,
+    choice_of,
     float_logits,
     identity,
     integer_agreement,
@@ -44,9 +46,11 @@ from accuracy_rows import (
 from scipy.stats import binomtest
 
 from bitloom.allocate.allocation import BitAllocation
+from bitloom.flow import CompileOptions
 from bitloom.journal import sources_digest
 
 ROOT = Path(__file__).resolve().parents[1]
+MEASURES = (0, CompileOptions().coherent)  #: of rounding errors: those that `bitloom compile` chooses from
 
 
 @dataclass(frozen=True)
@@ -69,7 +73,13 @@ def main() -> None:
     parser.add_argument("--allocations", nargs="+", help="only these beside hbp (default: all)")
     parser.add_argument("--images", type=int, help="of a measuring set, spread evenly over it (default: all)")
     parser.add_argument("--integer", type=int, default=0, help="images on which HBP's integer network is run too")
-    parser.add_argument("--coherent", type=int, default=0, help="of rounding: use another --result then")
+    parser.add_argument(
+        "--coherent",
+        nargs="+",
+        type=int,
+        default=MEASURES,
+        help="measures of rounding errors to choose from (StatisticsOptions.coherent); others need another --result",
+    )
     parser.add_argument("--minutes", type=float, default=1e9, help="start no row after so many minutes")
     parser.add_argument("--out", type=Path, default=ROOT / "out" / "accuracy")
     parser.add_argument("--result", type=Path, default=ROOT / "benchmarks" / "results" / "accuracy.json")
@@ -83,7 +93,7 @@ def main() -> None:
         if not NETWORKS[network].file(folder).is_file():
             print(f"{network}: {NETWORKS[network].file(folder)} is not there; run make train-cifar", file=sys.stderr)
             continue
-        prepared = prepare(network, folder, args.out, coherent=args.coherent)
+        prepared = [prepare(network, folder, args.out, coherent=coherent) for coherent in args.coherent]
         for data in NETWORKS[network].measures if args.data is None else args.data:
             run(network, data, tuple(args.budgets), prepared, folder, args, limits)
 
@@ -92,7 +102,7 @@ def run(
     network: str,
     data: str,
     budgets: tuple[float, ...],
-    prepared: Prepared,
+    measures: Sequence[Prepared],
     folder: Path,
     args: argparse.Namespace,
     limits: Limits,
@@ -101,28 +111,30 @@ def run(
     images = measured(network, data, folder, args.images)
     assert images.labels is not None
     labels = images.labels
-    keep, key = prepared.journal.step, f"{prepared.key} {data} {len(labels)}"
-    target = F.log_softmax(keep("float", key, lambda: float_logits(prepared, images.images)), dim=1)
-    choice_target = F.log_softmax(keep("choice", prepared.key, lambda: float_logits(prepared, prepared.choice)), dim=1)
+    first = measures[0]
+    keep, key = first.journal.step, f"{first.key} {data} {len(labels)}"
+    target = F.log_softmax(keep("float", key, lambda: float_logits(first, images.images)), dim=1)
+    choice_target = F.log_softmax(keep("choice", first.key, lambda: float_logits(first, first.choice)), dim=1)
 
-    def judge(bits: BitAllocation) -> float:
+    def judge(prepared: Prepared, rounding: str, bits: BitAllocation) -> float:
         blank = np.zeros(len(prepared.choice), np.int64)
-        key = identity(Row(network, "choice", "", "gptq", 0.0), prepared, bits)
-        work = lambda: measure(prepared, bits, "gptq", prepared.choice, blank, choice_target)  # noqa: E731
+        key = identity(Row(network, "choice", "", rounding, 0.0), prepared, bits)
+        work = lambda: measure(prepared, bits, rounding, prepared.choice, blank, choice_target)  # noqa: E731
         return float(cached(args.out / "rows", key, work).kl.mean())
 
-    done = [Row(network, data, "float", "float", 32.0)]
-    record(args.result, entry(done[0], None, prepared, judged(target, target, labels), None))
+    float_row = Row(network, data, "float", "float", 32.0)
+    record(args.result, entry(float_row, None, first, judged(target, target, labels), None))
     hbp: dict[float, Measured] = {}
     for row in rows(network, data, budgets):
         if limits.over:
             return
         if args.allocations is not None and row.allocation not in ("hbp", *args.allocations):
             continue
-        bits = allocation_of(row, prepared, judge)
-        if bits is None:
-            continue
         start = time.time()
+        taken = choice_of(row, measures, judge)
+        if taken is None:
+            continue
+        prepared, bits = taken
         found = cached(
             args.out / "rows",
             f"{identity(row, prepared, bits)}{'' if args.images is None else f' {len(labels)}'}",
@@ -144,7 +156,8 @@ def run(
 def entry(
     row: Row, bits: BitAllocation | None, prepared: Prepared, found: Measured, hbp: Measured | None
 ) -> dict[str, Any]:
-    """One row of accuracy.json; percentages, nats. ci95: of top1. sources: the package's, hashed; measured: when.
+    """One row of accuracy.json; percentages, nats. ci95: of top1. measure: of rounding errors. sources: the package's,
+    hashed; measured: when.
     vs_hbp: HBP minus this row, paired by image."""
     n, top1 = len(found.hit), 100 * float(found.hit.mean())
     half = 196 * float(found.hit.std()) / n**0.5
@@ -164,6 +177,7 @@ def entry(
         "agreement": 100 * float(found.agree.mean()),
         "n": n,
         "ci95": [top1 - half, top1 + half],
+        "measure": "coherent" if prepared.samples.coherent and row.rounding == "gptq" else "plain",
         "sources": sources_digest()[:12],
         "measured": time.strftime("%Y-%m-%dT%H:%MZ", time.gmtime()),
     }
