@@ -7,7 +7,7 @@ between settings (a baseline's smallest width). Validation and test images are o
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -24,8 +24,10 @@ from bitloom.allocate.probe import Probe
 from bitloom.allocate.sensitivity import layer_costs
 from bitloom.baselines.hawq import mean_traces
 from bitloom.baselines.ompq import orthogonality
+from bitloom.candidates import MARGIN, PricedTable, mixed
 from bitloom.data.cifar import load_jpeg, load_lossless
 from bitloom.data.images import ImageSet, Preprocess, Views, load_images
+from bitloom.flow import CompileOptions
 from bitloom.frontends.load import load_model
 from bitloom.graph.execute import execute
 from bitloom.graph.ir import Graph
@@ -78,6 +80,7 @@ NETWORKS: dict[str, Source] = {
 class Prepared:
     """What the allocations of one network share.
 
+    measure: of rounding errors in the table `gptq`, as in `candidates.py`.
     binary: layers that may have 1 bit on the device's own build. tables: rounded rows by rounding; costs: shared by HBP
     and the baselines with our sensitivities; samples, seen: of
     the rounding; measuring, choice, spare: calibration images that the rounding has not seen, those of the costs, those
@@ -97,6 +100,7 @@ class Prepared:
     seen: Callable[[], Tensor]
     journal: Journal
     key: str
+    measure: str = "plain"
 
     def table(self, rounding: str) -> Mapping[str, RoundedLayer]:
         """Rounded rows: gptq, nearest, or plain: GPTQ as published, symmetric codes without search or descent."""
@@ -175,6 +179,21 @@ def prepare(network: str, data: Path, out: Path, views: int | None = None, coher
     tables = {"gptq": gptq, "nearest": nearest}
     legal = binary_only_in(costs, WIDTHS, binary)
     return Prepared(graph, calibration, binary, tables, legal, samples, second, third, spare, all_views, journal, key)
+
+
+def prepare_measures(network: str, data: Path, out: Path, names: Collection[str]) -> list[Prepared]:
+    """The network rounded with each measure of rounding errors that `bitloom compile` chooses from and `names` has."""
+    plain = prepare(network, data, out)
+    if set(names) == {"plain"}:
+        return [plain]
+    coherent = replace(prepare(network, data, out, coherent=CompileOptions().coherent), measure="coherent")
+    tables = [PricedTable(p.measure, p.tables["gptq"], p.costs) for p in (plain, coherent)]
+    found, both = [plain, coherent], mixed(*tables)
+    if both is not None:
+        own = {**plain.tables, "gptq": both.rounded}
+        legal = binary_only_in(both.costs, WIDTHS, plain.binary)
+        found.append(replace(plain, tables=own, costs=legal, key=f"{coherent.key} {MARGIN} mixed", measure="mixed"))
+    return [p for p in found if p.measure in names]
 
 
 def _seen(images: Tensor, source: Source) -> Tensor:

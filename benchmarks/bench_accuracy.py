@@ -29,7 +29,7 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 import numpy as np
 import torch
 import torch.nn.functional as F
-from accuracy_networks import NETWORKS, Prepared, measured, prepare
+from accuracy_networks import NETWORKS, Prepared, measured, prepare_measures
 from accuracy_rows import (
     BUDGETS,
     Measured,
@@ -46,11 +46,10 @@ from accuracy_rows import (
 from scipy.stats import binomtest
 
 from bitloom.allocate.allocation import BitAllocation
-from bitloom.flow import CompileOptions
 from bitloom.journal import sources_digest
 
 ROOT = Path(__file__).resolve().parents[1]
-MEASURES = (0, CompileOptions().coherent)  #: of rounding errors: those that `bitloom compile` chooses from
+MEASURES = ("plain", "coherent", "mixed")  #: of rounding errors, as in `bitloom.candidates`
 
 
 @dataclass(frozen=True)
@@ -74,11 +73,7 @@ def main() -> None:
     parser.add_argument("--images", type=int, help="of a measuring set, spread evenly over it (default: all)")
     parser.add_argument("--integer", type=int, default=0, help="images on which HBP's integer network is run too")
     parser.add_argument(
-        "--coherent",
-        nargs="+",
-        type=int,
-        default=MEASURES,
-        help="measures of rounding errors to choose from (StatisticsOptions.coherent); others need another --result",
+        "--measures", nargs="+", default=list(MEASURES), choices=MEASURES, help="of rounding errors, to choose from"
     )
     parser.add_argument("--minutes", type=float, default=1e9, help="start no row after so many minutes")
     parser.add_argument("--out", type=Path, default=ROOT / "out" / "accuracy")
@@ -93,7 +88,7 @@ def main() -> None:
         if not NETWORKS[network].file(folder).is_file():
             print(f"{network}: {NETWORKS[network].file(folder)} is not there; run make train-cifar", file=sys.stderr)
             continue
-        prepared = [prepare(network, folder, args.out, coherent=coherent) for coherent in args.coherent]
+        prepared = prepare_measures(network, folder, args.out, args.measures)
         for data in NETWORKS[network].measures if args.data is None else args.data:
             run(network, data, tuple(args.budgets), prepared, folder, args, limits)
 
@@ -177,7 +172,7 @@ def entry(
         "agreement": 100 * float(found.agree.mean()),
         "n": n,
         "ci95": [top1 - half, top1 + half],
-        "measure": "coherent" if prepared.samples.coherent and row.rounding == "gptq" else "plain",
+        "measure": prepared.measure,
         "sources": sources_digest()[:12],
         "measured": time.strftime("%Y-%m-%dT%H:%MZ", time.gmtime()),
     }

@@ -14,7 +14,7 @@ from bitloom.flow import CompileOptions, compile_model
 from bitloom.frontends.torch_export import from_torch
 from bitloom.program.binary import binary_layers
 from bitloom.program.container import load
-from bitloom.quantize.refine import Refinement
+from bitloom.quantize.refine import Refinement, best
 from bitloom.target.arch import named_arch
 from bitloom.target.device import load_device
 
@@ -99,9 +99,8 @@ def test_views_reach_rounding_alone(graph, images, tmp_path, monkeypatch):
     assert seen["round"].equal(torch.cat([images[:20], images[30:50]]))  # both views of the first two thirds
 
 
-def test_held_out_images_choose_between_two_measures_of_rounding_errors(graph, images, tmp_path, monkeypatch):
-    seen, work, quantize = [], candidates.round_network, flow.quantize
-    tables = []
+def test_held_out_images_choose_between_measures_of_rounding_errors(graph, images, tmp_path, monkeypatch):
+    seen, work, quantize, tables = [], candidates.round_network, flow.quantize, []
 
     def rounding(*args, **kwargs):
         seen.append(kwargs["statistics"].coherent)
@@ -112,21 +111,24 @@ def test_held_out_images_choose_between_two_measures_of_rounding_errors(graph, i
         return quantize(*args, **kwargs)
 
     monkeypatch.setattr(candidates, "round_network", rounding)
+    monkeypatch.setattr(candidates, "MARGIN", 1.0)
     monkeypatch.setattr(flow, "quantize", picking)
     plain = journey(graph, images, tmp_path, CompileOptions(budget=3.0, simulated=0, coherent=0))
     assert seen == [0] and list(plain["measure"]["divergence"]) == ["plain"]
-    both = journey(graph, images, tmp_path, CompileOptions(budget=3.0, simulated=0, coherent=16))
-    assert seen == [0, 16]  # the same folder: the plain one is done before
-    found = both["measure"]["divergence"]
-    assert found["plain"] == plain["measure"]["divergence"]["plain"] != found["coherent"]
-    assert found[both["measure"]["chosen"]] == min(found.values())
-    monkeypatch.setattr(flow, "best", lambda made: max(made, key=lambda c: c.divergence))
-    other = journey(graph, images, tmp_path, CompileOptions(budget=3.0, simulated=0, coherent=16))
-    assert other["measure"]["chosen"] != both["measure"]["chosen"]  # and its table is the one that is used
-    first, last = (next(iter(table.values())) for table in (tables[0], tables[-1]))
-    assert any(not np.array_equal(first.codes[b], last.codes[b]) for b in (2, 3)) == (
-        other["measure"]["chosen"] == "coherent"
-    )
+    for measure in ("plain", "coherent", "mixed"):
+        chosen = lambda made, measure=measure: next(c for c in made if c.table.measure == measure)  # noqa: E731
+        monkeypatch.setattr(flow, "best", chosen)
+        facts = journey(graph, images, tmp_path, CompileOptions(budget=3.0, simulated=0, coherent=16))
+        found = facts["measure"]["divergence"]
+        assert facts["measure"]["chosen"] == measure and list(found) == ["plain", "coherent", "mixed"]
+        assert found["plain"] == plain["measure"]["divergence"]["plain"] and len(set(found.values())) == 3
+    assert seen == [0, 16]  # the same folder: the plain one is done before, and the mixed one is no rounding
+    codes = [next(iter(table.values())).codes[2] for table in tables[-3:]]  # and the chosen table is the one used
+    assert not np.array_equal(codes[0], codes[1])
+    monkeypatch.setattr(flow, "best", best)
+    facts = journey(graph, images, tmp_path, CompileOptions(budget=3.0, simulated=0, coherent=16))
+    found = facts["measure"]["divergence"]
+    assert found[facts["measure"]["chosen"]] == min(found.values())
 
 
 def test_images_that_are_no_whole_views_are_refused(graph, images, tmp_path):

@@ -1,17 +1,19 @@
-"""What one way of measuring rounding errors comes to: a table of rows, their costs, an allocation, its divergence.
+"""What a way of measuring rounding errors comes to: a table of rows, their costs, an allocation, its divergence.
 
 Rounding may count an error map by its power alone or what it has in common over a map as often as the network does
-(`quantize/curvature.py`); which is better depends on the network and the budget. So both are carried through the
-allocation, and pictures that the rounding has not seen choose.
+(`quantize/curvature.py`); which is better depends on the network, the budget and the layer. So the rows are made in
+both ways and mixed in a third, all are carried through the allocation, and pictures that the rounding has not seen
+choose.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from typing import Generic, TypeVar
 
+import numpy as np
 from torch import Tensor
 
 from bitloom.allocate.allocation import WIDTHS
@@ -28,21 +30,9 @@ from bitloom.quantize.statistics import StatisticsOptions, round_network
 S = TypeVar("S", bound=Solution)
 
 
-@dataclass(frozen=True, eq=False)
-class Candidate(Generic[S]):
-    """coherent: of `StatisticsOptions`; divergence: of the solution on the held-out images, in nats."""
-
-    coherent: int
-    rounded: Mapping[str, RoundedLayer]
-    costs: Mapping[str, LayerCosts]
-    solution: S
-    trust: Trust
-    divergence: float
-
-    @property
-    def measure(self) -> str:
-        """Its name in reports."""
-        return "coherent" if self.coherent else "plain"
+#: A layer takes coherent rows of a width where they cost so much of the plain ones at most: costs of 64 pictures are
+#: known to some 5 %.
+MARGIN = 0.95
 
 
 @dataclass(frozen=True, eq=False)
@@ -55,31 +45,86 @@ class Material:
     held_out: Tensor
 
 
+@dataclass(frozen=True, eq=False)
+class PricedTable:
+    """Rounded rows and what they cost. measure: of their rounding errors; plain, coherent or mixed."""
+
+    measure: str
+    rounded: Mapping[str, RoundedLayer]
+    costs: Mapping[str, LayerCosts]
+
+
+@dataclass(frozen=True, eq=False)
+class Candidate(Generic[S]):
+    """What a table comes to. divergence: of the solution on the held-out images, in nats."""
+
+    table: PricedTable
+    solution: S
+    trust: Trust
+    divergence: float
+
+
+def priced_tables(material: Material, coherent: int, journal: Journal, key: str) -> tuple[PricedTable, ...]:
+    """The plain table; with `coherent` above 0 also the coherent one, and the mixed one where it differs.
+
+    coherent: of `StatisticsOptions`. Roundings and costs are steps of `journal`.
+    """
+
+    def made(measure: str, coherent: int) -> PricedTable:
+        mark = "" if measure == "plain" else f"-{measure}"
+        own = key + (f" coherent {coherent}" if coherent else "")
+        cal, samples = material.calibration, StatisticsOptions(coherent=coherent)
+        rounded: dict[str, RoundedLayer] = journal.step(
+            f"round{mark}", own, lambda: round_network(cal, statistics=samples, images=material.seen)
+        )
+        costs: dict[str, LayerCosts] = journal.step(
+            f"sensitivity{mark}", own, lambda: layer_costs(cal, rounded, material.held_out)
+        )
+        return PricedTable(measure, rounded, costs)
+
+    plain = made("plain", 0)
+    if not coherent:
+        return (plain,)
+    other = made("coherent", coherent)
+    both = mixed(plain, other)
+    return (plain, other) if both is None else (plain, other, both)
+
+
+def mixed(plain: PricedTable, coherent: PricedTable) -> PricedTable | None:
+    """The plain rows, but for each layer and width where the coherent ones cost at most MARGIN of them; None: nowhere.
+
+    The layer's costs decide, not the channel's: noise would pick the cheaper of two for every channel.
+    """
+    rounded, costs, any_taken = dict(plain.rounded), dict(plain.costs), False
+    for name, row in plain.rounded.items():
+        ours, theirs = plain.costs[name], coherent.costs[name]
+        better = theirs.cost.sum(axis=0) < MARGIN * ours.cost.sum(axis=0)
+        if better.any():
+            any_taken = True
+            rounded[name] = row.taking(
+                coherent.rounded[name], [b for b, x in zip(row.widths, better, strict=True) if x]
+            )
+            cost = np.where(better[None, :], theirs.cost, ours.cost)
+            costs[name] = replace(ours, cost=np.minimum.accumulate(cost, axis=1))
+    return PricedTable("mixed", rounded, costs) if any_taken else None
+
+
 def candidate(
+    table: PricedTable,
     material: Material,
-    coherent: int,
     solve: Callable[[Mapping[str, LayerCosts]], S],
     journal: Journal,
-    rounding_key: str,
-    budget_key: str,
+    key: str,
 ) -> Candidate[S]:
-    """Rounds, measures and allocates, each a step of `journal`; `budget_key` is of what `solve` depends on.
+    """Allocates, as a step of `journal`; `key` is of all that the table and `solve` depend on.
 
     solve: widths from costs. Raises BudgetError as it does.
     """
-    mark = "-coherent" if coherent else ""
-    key = rounding_key + (f" coherent {coherent}" if coherent else "")
-    samples = StatisticsOptions(coherent=coherent)
-    cal, held_out = material.calibration, material.held_out
-    rounded: dict[str, RoundedLayer] = journal.step(
-        f"round{mark}", key, lambda: round_network(cal, statistics=samples, images=material.seen)
-    )
-    costs: dict[str, LayerCosts] = journal.step(f"sensitivity{mark}", key, lambda: layer_costs(cal, rounded, held_out))
 
     def allocate() -> tuple[S, Trust, float]:
-        judge = cache(divergence_judge(material.graph, cal, rounded, held_out))  # the solution was often judged before
-        solution, trust = choose_trust(costs, WIDTHS, solve, judge)
-        return solution, trust, judge(solution.allocation)
+        judge = divergence_judge(material.graph, material.calibration, table.rounded, material.held_out)
+        known = cache(judge)  # the solution was often judged before
+        solution, trust = choose_trust(table.costs, WIDTHS, solve, known)
+        return solution, trust, known(solution.allocation)
 
-    solution, trust, divergence = journal.step(f"allocate{mark}", key + budget_key, allocate)
-    return Candidate(coherent, rounded, costs, solution, trust, divergence)
+    return Candidate(table, *journal.step(f"allocate-{table.measure}", key, allocate))

@@ -17,7 +17,7 @@ from bitloom.allocate.hbp import HbpSolution, LayerCosts, allocate, binary_only_
 from bitloom.allocate.latency import LatencyAllocator, LatencySolution
 from bitloom.board.network import NetworkFacts, network_facts
 from bitloom.board.write import write_board
-from bitloom.candidates import Material, candidate
+from bitloom.candidates import Material, candidate, priced_tables
 from bitloom.data.images import Preprocess
 from bitloom.errors import DataError
 from bitloom.evaluate import Evaluation, evaluate
@@ -56,7 +56,7 @@ class CompileOptions:
     cluster: address of a dask scheduler whose workers simulate. rounding: how far rounding goes once the widths are
     known. training: fine-tuning after that. views: images of every calibration picture, as `load_images` returns them;
     rounding uses all, every other step the plain ones. coherent: images that say how much the mean of a map counts in
-    a second rounding (`StatisticsOptions`), from which and the plain one the held-out images choose; 0: there is none.
+    a second rounding (`StatisticsOptions`); held-out images choose from it, the plain one and a mix of both; 0: plain.
     equalize: power of the channels' sizes in `equalize`; 0: none.
     board: write out/board where the device is a Zynq MPSoC. preprocess: how pixels became the images, for the board's
     driver (None: it takes codes alone).
@@ -127,14 +127,15 @@ def compile_model(
         return LatencyAllocator(allowed(found), WIDTHS, model_of).allocate(limit, cycle_limit)
 
     material = Material(graph, cal, every_view, held_out)
-    measures = (0, opts.coherent) if opts.coherent else (0,)
-    made = [candidate(material, coherent, solve, journal, rounding_key, budget_key) for coherent in measures]
-    taken, divergences = best(made), {c.measure: c.divergence for c in made}
-    del made  # a table of rounded rows is large
+    key = f"{rounding_key}{budget_key} coherent {opts.coherent}"
+    tables = priced_tables(material, opts.coherent, journal, rounding_key)
+    made = [candidate(table, material, solve, journal, key) for table in tables]
+    taken, divergences = best(made), {c.table.measure: c.divergence for c in made}
+    del made, tables  # a table of rounded rows is large
     solution: HbpSolution | LatencySolution = taken.solution
-    key = f"{rounding_key}{budget_key} coherent {taken.coherent}"
+    key += f" {taken.table.measure}"
     qgraph: QuantGraph = journal.step(
-        "quantize", key, lambda: quantize(graph, solution.allocation, cal, rounded=taken.rounded)
+        "quantize", key, lambda: quantize(graph, solution.allocation, cal, rounded=taken.table.rounded)
     )
     stages: tuple[Candidate, ...] = ()
     by_picture = every_view.reshape(opts.views, split, *every_view.shape[1:]).transpose(0, 1).flatten(0, 1)
@@ -181,7 +182,7 @@ def compile_model(
         )
     facts = basic_facts(graph.name, arch, device, solution, journal.records, opts.batch)
     facts |= {"accuracy": accuracy, "image_edge": int(max(evaluation.images.shape[2:]))}
-    facts["measure"] = {"chosen": taken.measure, "divergence": divergences}  # KL to float on held-out images
+    facts["measure"] = {"chosen": taken.table.measure, "divergence": divergences}  # KL to float on held-out images
     for width, factor in (("pruning", taken.trust.pruned), ("binary", taken.trust.binary)):
         facts["allocation"][f"{width}_factor"] = factor if math.isfinite(factor) else None  # None: not used
     facts["rounding"] = {c.stage.value: c.divergence for c in stages}  # KL to float on held-out images, by stage
@@ -189,7 +190,7 @@ def compile_model(
         facts["training"] = {"losses": trained.losses, "widths_changed": trained.changed}
     facts |= model_facts(model, arch, device) | layer_facts(model, run)
     if cycle_limit is not None:
-        free = allocate(allowed(taken.costs), WIDTHS, limit).allocation
+        free = allocate(allowed(taken.table.costs), WIDTHS, limit).allocation
         facts["latency"] = {"limit": cycle_limit, "model_cycles_without_limit": model_of.run(free.bits).cycles}
     if run:
         facts["samples"] = sample_rows(chosen, evaluation.labels, run["classes"]["rtl"])
