@@ -20,7 +20,8 @@ import torch
 from bitloom import zoo
 from bitloom.allocate.allocation import WIDTHS
 from bitloom.allocate.hbp import allocate
-from bitloom.allocate.sensitivity import layer_costs
+from bitloom.candidates import Material, candidate, priced_tables
+from bitloom.flow import CompileOptions
 from bitloom.frontends.load import load_model
 from bitloom.journal import Journal
 from bitloom.quantize.compensate import CompensateOptions, compensate
@@ -28,8 +29,7 @@ from bitloom.quantize.finetune import finetune
 from bitloom.quantize.observe import calibrate
 from bitloom.quantize.quantize import quantize
 from bitloom.quantize.reconstruct import ReconstructOptions, reconstruct
-from bitloom.quantize.refine import learning_options
-from bitloom.quantize.statistics import round_network
+from bitloom.quantize.refine import best, learning_options
 
 WEIGHTS = {"resnet50": "resnet50_pqf.npz"}
 LIMIT_GIB = 12.0
@@ -45,10 +45,13 @@ def measure(name: str, images: int, steps: int) -> list[dict[str, Any]]:
     with tempfile.TemporaryDirectory() as folder:
         journal = Journal(Path(folder))
         calibration = journal.step("calibrate", "", lambda: calibrate(graph, fit))
-        rounded = journal.step("round", "", lambda: round_network(calibration))
-        costs = journal.step("sensitivity", "", lambda: layer_costs(calibration, rounded, held))
-        bits = 4 * sum(layer.weights * len(layer.cost) for layer in costs.values())
-        allocation = allocate(costs, WIDTHS, bits).allocation
+        material = Material(graph, calibration, fit, held)
+        tables = priced_tables(material, CompileOptions().coherent, journal, "")
+        bits = 4 * sum(layer.weights * len(layer.cost) for layer in tables[0].costs.values())
+        solve = lambda costs: allocate(costs, WIDTHS, bits)  # noqa: E731
+        taken = best([candidate(table, material, solve, journal, "") for table in tables])
+        del tables
+        allocation, rounded = taken.solution.allocation, taken.table.rounded
         start = journal.step("quantize", "", lambda: quantize(graph, allocation, calibration, rounded=rounded))
         lowered = calibration.lowered
         journal.step("compensate", "", lambda: compensate(lowered, start, fit, CompensateOptions(strengths=(1.0,)))[0])
