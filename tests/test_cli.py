@@ -153,13 +153,14 @@ FINETUNE = ["finetune", *COMPILE[1:], "--mean", "0.5", "--std", "0.25", "--train
 
 
 def test_finetune_ends_bit_exact_and_a_second_call_continues(own):
-    options = ["--budget", "2.5", "--epochs", "2", "--shift", "1", "--resolve", "1"]
+    options = ["--budget", "2.5", "--epochs", "2", "--shift", "1", "--resolve", "1", "--coherent", "0"]
     result = CliRunner().invoke(app, [*FINETUNE, *options])
     assert result.exit_code == 0, result.output
     facts = json.loads(result.stdout[result.stdout.index("{") :])
     assert facts["simulation"]["bit_exact"] and facts["mean_bits"] <= 2.5
     assert len(facts["training"]["losses"]) == 2 and len(facts["training"]["widths_changed"]) == 1
     assert {"train0", "resolve1", "train1"} <= {step["name"] for step in facts["steps"]}
+    assert list(facts["measure"]["divergence"]) == ["plain"]
     again = CliRunner().invoke(app, [*FINETUNE, *options])
     facts = json.loads(again.stdout[again.stdout.index("{") :])
     assert all(step["resumed"] for step in facts["steps"])

@@ -189,6 +189,7 @@ def finetune_command(
     rounding: Rounding = Refinement.COMPENSATED,
     calibration: CalibrationCount = 200,
     views: ViewCount = 4,
+    coherent: Coherent = 64,
     simulate: Simulate = 1,
     board: Board = True,
     out: Out = Path("out"),
@@ -216,6 +217,7 @@ def finetune_command(
         rounding=rounding,
         training=training,
         views=views,
+        coherent=coherent,
         board=board,
         preprocess=preprocess,
     )
