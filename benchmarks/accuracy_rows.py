@@ -142,15 +142,24 @@ def float_logits(prepared: Prepared, images: Tensor, batch: int = 16) -> Tensor:
 
 
 def measure(
-    prepared: Prepared, bits: BitAllocation | None, rounding: str, images: Tensor, labels: np.ndarray, target: Tensor
+    prepared: Prepared,
+    bits: BitAllocation | None,
+    rounding: str,
+    images: Tensor,
+    labels: np.ndarray,
+    target: Tensor,
+    temperature: float = 1.0,
 ) -> Measured:
-    """Weights of `bits` (None: float) and 8-bit activations, float32 on their levels; biases corrected with gptq."""
+    """Weights of `bits` (None: float) and 8-bit activations, float32 on their levels; biases corrected with gptq.
+
+    target: log-probabilities of the float network, at the same temperature.
+    """
     probe = Probe(prepared.calibration, prepared.table(rounding))
     if bits is not None:
         probe.place(bits.bits)
         if rounding == "gptq":
             probe.correct()
-    return judged(log_probabilities(probe, images, 16), target, labels)
+    return judged(log_probabilities(probe, images, 16, temperature), target, labels)
 
 
 def integer_agreement(prepared: Prepared, bits: BitAllocation, rounding: str, images: Tensor) -> float:

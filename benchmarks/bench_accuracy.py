@@ -47,6 +47,7 @@ from scipy.stats import binomtest
 
 from bitloom.allocate.allocation import BitAllocation
 from bitloom.journal import sources_digest
+from bitloom.quantize.curvature import CHOICE_TEMPERATURE
 
 ROOT = Path(__file__).resolve().parents[1]
 MEASURES = ("plain", "coherent", "mixed")  #: of rounding errors, as in `bitloom.candidates`
@@ -109,12 +110,14 @@ def run(
     first = measures[0]
     keep, key = first.journal.step, f"{first.key} {data} {len(labels)}"
     target = F.log_softmax(keep("float", key, lambda: float_logits(first, images.images)), dim=1)
-    choice_target = F.log_softmax(keep("choice", first.key, lambda: float_logits(first, first.choice)), dim=1)
+    choice_logits = keep("choice", first.key, lambda: float_logits(first, first.choice))
+    choice_target = F.log_softmax(choice_logits / CHOICE_TEMPERATURE, dim=1)
 
     def judge(prepared: Prepared, rounding: str, bits: BitAllocation) -> float:
         blank = np.zeros(len(prepared.choice), np.int64)
-        key = identity(Row(network, "choice", "", rounding, 0.0), prepared, bits)
-        work = lambda: measure(prepared, bits, rounding, prepared.choice, blank, choice_target)  # noqa: E731
+        key = identity(Row(network, f"choice at {CHOICE_TEMPERATURE}", "", rounding, 0.0), prepared, bits)
+        images = prepared.choice
+        work = lambda: measure(prepared, bits, rounding, images, blank, choice_target, CHOICE_TEMPERATURE)  # noqa: E731
         return float(cached(args.out / "rows", key, work).kl.mean())
 
     float_row = Row(network, data, "float", "float", 32.0)

@@ -56,7 +56,7 @@ class PricedTable:
 
 @dataclass(frozen=True, eq=False)
 class Candidate(Generic[S]):
-    """What a table comes to. divergence: of the solution on the held-out images, in nats."""
+    """What a table comes to. divergence: of the solution on the held-out images, as `divergence_judge` has it."""
 
     table: PricedTable
     solution: S
@@ -71,14 +71,13 @@ def priced_tables(material: Material, coherent: int, journal: Journal, key: str)
     """
 
     def made(measure: str, coherent: int) -> PricedTable:
-        mark = "" if measure == "plain" else f"-{measure}"
         own = key + (f" coherent {coherent}" if coherent else "")
         cal, samples = material.calibration, StatisticsOptions(coherent=coherent)
         rounded: dict[str, RoundedLayer] = journal.step(
-            f"round{mark}", own, lambda: round_network(cal, statistics=samples, images=material.seen)
+            _step("round", measure), own, lambda: round_network(cal, statistics=samples, images=material.seen)
         )
         costs: dict[str, LayerCosts] = journal.step(
-            f"sensitivity{mark}", own, lambda: layer_costs(cal, rounded, material.held_out)
+            _step("sensitivity", measure), own, lambda: layer_costs(cal, rounded, material.held_out)
         )
         return PricedTable(measure, rounded, costs)
 
@@ -127,4 +126,9 @@ def candidate(
         solution, trust = choose_trust(table.costs, WIDTHS, solve, known)
         return solution, trust, known(solution.allocation)
 
-    return Candidate(table, *journal.step(f"allocate-{table.measure}", key, allocate))
+    return Candidate(table, *journal.step(_step("allocate", table.measure), key, allocate))
+
+
+def _step(name: str, measure: str) -> str:
+    """Of the journal."""
+    return name if measure == "plain" else f"{name}-{measure}"

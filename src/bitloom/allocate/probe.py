@@ -21,6 +21,7 @@ from bitloom.errors import DataError
 from bitloom.graph.execute import execute, pad2d
 from bitloom.graph.ir import Graph
 from bitloom.quantize.coded import CodedLayer, CodedNetwork, correction_factors
+from bitloom.quantize.curvature import CHOICE_TEMPERATURE
 from bitloom.quantize.lower import ConcatStep, ConvStep, step_inputs
 from bitloom.quantize.observe import ActivationQuantizer, Calibration
 from bitloom.quantize.qgraph import Int8Array
@@ -181,15 +182,15 @@ def levels_of(x: Tensor, q: ActivationQuantizer) -> Tensor:
     return result
 
 
-def log_probabilities(probe: Probe, images: Tensor, batch: int = 32) -> Tensor:
-    """(N, classes) float32, no gradients, on integer codes where all layers are rounded.
+def log_probabilities(probe: Probe, images: Tensor, batch: int = 32, temperature: float = 1.0) -> Tensor:
+    """(N, classes) float64, no gradients, on integer codes where all layers are rounded; temperature divides logits.
 
     DataError when a logit is not finite.
     """
     coded = probe.coded()
     run = probe.logits if coded is None else coded.logits
     with torch.no_grad():
-        parts = [F.log_softmax(run(part), dim=1) for part in torch.split(images, batch)]
+        parts = [F.log_softmax(run(part).double() / temperature, dim=1) for part in torch.split(images, batch)]
     result = torch.cat(parts)
     if not bool(torch.isfinite(result).all()):
         raise DataError(f"'{probe.lowered.name}' gives NaN or infinite logits; check the weights and the images")
@@ -204,20 +205,21 @@ def divergence(target: Tensor, found: Tensor) -> Tensor:
 def divergence_judge(
     graph: Graph, calibration: Calibration, rounded: Mapping[str, RoundedLayer], images: Tensor, batch: int = 32
 ) -> Callable[[BitAllocation], float]:
-    """Allocation -> mean KL(float || quantized) in nats on images, float (N, C, H, W); biases corrected.
+    """Allocation -> mean KL(float || quantized) in nats at CHOICE_TEMPERATURE on images, float (N, C, H, W).
 
-    The float network runs once, at the first call.
+    Biases and scales are corrected. The float network runs once, at the first call.
     """
     targets: list[Tensor] = []
 
     def judge(allocation: BitAllocation) -> float:
         parts = torch.split(images, batch)
         if not targets:
-            targets.extend(F.log_softmax(execute(graph, part)[graph.output].flatten(1), dim=1) for part in parts)
+            floats = (execute(graph, part)[graph.output].flatten(1).double() for part in parts)
+            targets.extend(F.log_softmax(logits / CHOICE_TEMPERATURE, dim=1) for logits in floats)
         probe = Probe(calibration, rounded)
         probe.place(allocation.bits)
         probe.correct()
-        found = (divergence(t, log_probabilities(probe, x, batch)) for t, x in zip(targets, parts, strict=True))
-        return sum(float(part.sum()) for part in found) / len(images)
+        found = (log_probabilities(probe, x, batch, CHOICE_TEMPERATURE) for x in parts)
+        return sum(float(divergence(t, x).sum()) for t, x in zip(targets, found, strict=True)) / len(images)
 
     return judge

@@ -22,6 +22,9 @@ from bitloom.quantize.teacher import FloatNetwork
 
 LIMIT = 1000.0  #: of a coherence: gradients that are the same all over a map
 TEMPERATURE = 2.0  #: of the logits: at 1 a few images that the network is unsure of are most of every mean
+#: Of the divergence where images choose between networks: a mean over a hundred images is nearer to the order of the
+#: networks' own divergences than the mean of these is (docs/decisions/0016-images-choose-at-temperature-4.md).
+CHOICE_TEMPERATURE = 4.0
 
 
 def curvature_draw(logits: Tensor, generator: torch.Generator) -> Tensor:

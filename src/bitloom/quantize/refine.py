@@ -20,6 +20,7 @@ from bitloom.errors import DataError
 from bitloom.graph.ir import Graph
 from bitloom.quantize.coded import coded_network
 from bitloom.quantize.compensate import CompensateOptions, compensate
+from bitloom.quantize.curvature import CHOICE_TEMPERATURE
 from bitloom.quantize.finetune import FinetuneOptions, finetune
 from bitloom.quantize.lower import Lowered
 from bitloom.quantize.qgraph import QuantGraph
@@ -37,7 +38,7 @@ class Refinement(Enum):
 
 @dataclass(frozen=True)
 class Candidate:
-    """A network and its mean KL(float || network) on held-out images, in nats per image."""
+    """A network and its `divergence` on held-out images, in nats per image."""
 
     stage: Refinement
     qgraph: QuantGraph
@@ -100,11 +101,14 @@ def learning_options(images: Tensor) -> FinetuneOptions:
 
 
 def divergence(lowered: Lowered, qgraph: QuantGraph, images: Tensor, batch: int = 16) -> float:
-    """Mean KL(float || quantized) in nats per image, activations quantized too. images: float (N, C, H, W)."""
+    """Mean KL(float || quantized) in nats per image at CHOICE_TEMPERATURE, activations quantized too.
+
+    images: float (N, C, H, W).
+    """
     student, teacher, total = coded_network(lowered, qgraph), FloatNetwork(lowered), 0.0
     with torch.no_grad():
         for part in torch.split(images, batch):
-            target = F.log_softmax(teacher(part).double(), dim=1)
-            logits = F.log_softmax(student.logits(part).double(), dim=1)
+            target = F.log_softmax(teacher(part).double() / CHOICE_TEMPERATURE, dim=1)
+            logits = F.log_softmax(student.logits(part).double() / CHOICE_TEMPERATURE, dim=1)
             total += float(F.kl_div(logits, target, reduction="sum", log_target=True))
     return total / len(images)
