@@ -4,7 +4,7 @@ PY := .venv/bin/python
 RUN := $(PY) -m
 export OMP_NUM_THREADS ?= 2
 
-.PHONY: setup demo test lint types check bench bench-speed bench-resnet18 bench-resnet18-structure bench-resnet20 bench-accuracy bench-near-optimum bench-sensitivity bench-finetune train-cifar bench-solver bench-resources bench-energy bench-explore bench-hardware-aware bench-memory bench-rounding generate clean
+.PHONY: setup demo test lint types check bench bench-speed bench-resnet18 bench-resnet18-structure bench-resnet20 bench-accuracy bench-near-optimum bench-choice bench-sensitivity bench-finetune train-cifar bench-solver bench-resources bench-energy bench-explore bench-hardware-aware bench-memory bench-rounding generate clean
 
 setup: .venv/.done
 
@@ -32,7 +32,7 @@ check: test
 generate: setup
 	$(PY) -m bitloom.program.generate
 
-bench: bench-speed bench-resnet18 bench-resnet20 bench-accuracy bench-near-optimum bench-sensitivity bench-finetune bench-solver bench-resources bench-energy bench-explore bench-hardware-aware bench-memory bench-rounding
+bench: bench-speed bench-resnet18 bench-resnet20 bench-accuracy bench-near-optimum bench-choice bench-sensitivity bench-finetune bench-solver bench-resources bench-energy bench-explore bench-hardware-aware bench-memory bench-rounding
 
 bench-resnet18: setup
 	$(PY) benchmarks/bench_resnet18.py
@@ -48,6 +48,10 @@ bench-accuracy: setup
 
 bench-near-optimum: setup
 	$(PY) benchmarks/bench_near_optimum.py
+
+bench-choice: setup
+	$(PY) benchmarks/bench_choice.py --network resnet20
+	$(PY) benchmarks/bench_choice.py --network resnet18 --budgets 2 2.5 3 4
 
 bench-speed: setup
 	$(PY) benchmarks/bench_speed.py --networks resnet18 resnet34 resnet50 --batch 1 8

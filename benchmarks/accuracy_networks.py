@@ -24,7 +24,6 @@ from bitloom.allocate.probe import Probe
 from bitloom.allocate.sensitivity import layer_costs
 from bitloom.baselines.hawq import mean_traces
 from bitloom.baselines.ompq import orthogonality
-from bitloom.candidates import MARGIN, PricedTable, mixed
 from bitloom.data.cifar import load_jpeg, load_lossless
 from bitloom.data.images import ImageSet, Preprocess, Views, load_images
 from bitloom.flow import CompileOptions
@@ -80,7 +79,6 @@ NETWORKS: dict[str, Source] = {
 class Prepared:
     """What the allocations of one network share.
 
-    measure: of rounding errors in the table `gptq`, as in `candidates.py`.
     binary: layers that may have 1 bit on the device's own build. tables: rounded rows by rounding; costs: shared by HBP
     and the baselines with our sensitivities; samples, seen: of
     the rounding; measuring, choice, spare: calibration images that the rounding has not seen, those of the costs, those
@@ -100,7 +98,11 @@ class Prepared:
     seen: Callable[[], Tensor]
     journal: Journal
     key: str
-    measure: str = "plain"
+
+    @property
+    def measure(self) -> str:
+        """Of rounding errors in the table `gptq`, as in `candidates.py`."""
+        return "coherent" if self.samples.coherent else "plain"
 
     def table(self, rounding: str) -> Mapping[str, RoundedLayer]:
         """Rounded rows: gptq, nearest, or plain: GPTQ as published, symmetric codes without search or descent."""
@@ -183,17 +185,8 @@ def prepare(network: str, data: Path, out: Path, views: int | None = None, coher
 
 def prepare_measures(network: str, data: Path, out: Path, names: Collection[str]) -> list[Prepared]:
     """The network rounded with each measure of rounding errors that `bitloom compile` chooses from and `names` has."""
-    plain = prepare(network, data, out)
-    if set(names) == {"plain"}:
-        return [plain]
-    coherent = replace(prepare(network, data, out, coherent=CompileOptions().coherent), measure="coherent")
-    tables = [PricedTable(p.measure, p.tables["gptq"], p.costs) for p in (plain, coherent)]
-    found, both = [plain, coherent], mixed(*tables)
-    if both is not None:
-        own = {**plain.tables, "gptq": both.rounded}
-        legal = binary_only_in(both.costs, WIDTHS, plain.binary)
-        found.append(replace(plain, tables=own, costs=legal, key=f"{coherent.key} {MARGIN} mixed", measure="mixed"))
-    return [p for p in found if p.measure in names]
+    counts = {"plain": 0, "coherent": CompileOptions().coherent}
+    return [prepare(network, data, out, coherent=count) for name, count in counts.items() if name in names]
 
 
 def _seen(images: Tensor, source: Source) -> Tensor:
@@ -205,6 +198,12 @@ def rounding_images(network: str, data: Path) -> Tensor:
     """All views of the pictures that rounding sees, picture by picture: (N, C, H, W)."""
     source = NETWORKS[network]
     return _calibration_images(network, source, data)[:, : source.rounding].transpose(0, 1).flatten(0, 1)
+
+
+def unseen_views(network: str, data: Path, views: int) -> Tensor:
+    """Views of all pictures that rounding does not see, (views, N, C, H, W); the first is the plain one."""
+    source = replace(NETWORKS[network], views=views)
+    return _calibration_images(network, source, data)[:, source.rounding :].clone()
 
 
 def measured(network: str, name: str, data: Path, limit: int | None = None) -> ImageSet:

@@ -50,7 +50,7 @@ from bitloom.journal import sources_digest
 from bitloom.quantize.curvature import CHOICE_TEMPERATURE
 
 ROOT = Path(__file__).resolve().parents[1]
-MEASURES = ("plain", "coherent", "mixed")  #: of rounding errors, as in `bitloom.candidates`
+MEASURES = ("plain", "coherent")  #: of rounding errors, as in `bitloom.candidates`
 
 
 @dataclass(frozen=True)

@@ -1,19 +1,17 @@
 """What a way of measuring rounding errors comes to: a table of rows, their costs, an allocation, its divergence.
 
 Rounding may count an error map by its power alone or what it has in common over a map as often as the network does
-(`quantize/curvature.py`); which is better depends on the network, the budget and the layer. So the rows are made in
-both ways and mixed in a third, all are carried through the allocation, and pictures that the rounding has not seen
-choose.
+(`quantize/curvature.py`); which is better depends on the network and the budget. So both are carried through the
+allocation, and pictures that the rounding has not seen choose.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cache
 from typing import Generic, TypeVar
 
-import numpy as np
 from torch import Tensor
 
 from bitloom.allocate.allocation import WIDTHS
@@ -30,11 +28,6 @@ from bitloom.quantize.statistics import StatisticsOptions, round_network
 S = TypeVar("S", bound=Solution)
 
 
-#: A layer takes coherent rows of a width where they cost so much of the plain ones at most: costs of 64 pictures are
-#: known to some 5 %.
-MARGIN = 0.95
-
-
 @dataclass(frozen=True, eq=False)
 class Material:
     """Of one network: seen, the images that rounding sees; held_out, others for costs and choices; (N, C, H, W)."""
@@ -47,7 +40,7 @@ class Material:
 
 @dataclass(frozen=True, eq=False)
 class PricedTable:
-    """Rounded rows and what they cost. measure: of their rounding errors; plain, coherent or mixed."""
+    """Rounded rows and what they cost. measure: of their rounding errors, plain or coherent."""
 
     measure: str
     rounded: Mapping[str, RoundedLayer]
@@ -65,9 +58,9 @@ class Candidate(Generic[S]):
 
 
 def priced_tables(material: Material, coherent: int, journal: Journal, key: str) -> tuple[PricedTable, ...]:
-    """The plain table; with `coherent` above 0 also the coherent one, and the mixed one where it differs.
+    """The plain table, and with `coherent` (of `StatisticsOptions`) above 0 the coherent one.
 
-    coherent: of `StatisticsOptions`. Roundings and costs are steps of `journal`.
+    Roundings and costs are steps of `journal`.
     """
 
     def made(measure: str, coherent: int) -> PricedTable:
@@ -82,30 +75,7 @@ def priced_tables(material: Material, coherent: int, journal: Journal, key: str)
         return PricedTable(measure, rounded, costs)
 
     plain = made("plain", 0)
-    if not coherent:
-        return (plain,)
-    other = made("coherent", coherent)
-    both = mixed(plain, other)
-    return (plain, other) if both is None else (plain, other, both)
-
-
-def mixed(plain: PricedTable, coherent: PricedTable) -> PricedTable | None:
-    """The plain rows, but for each layer and width where the coherent ones cost at most MARGIN of them; None: nowhere.
-
-    The layer's costs decide, not the channel's: noise would pick the cheaper of two for every channel.
-    """
-    rounded, costs, any_taken = dict(plain.rounded), dict(plain.costs), False
-    for name, row in plain.rounded.items():
-        ours, theirs = plain.costs[name], coherent.costs[name]
-        better = theirs.cost.sum(axis=0) < MARGIN * ours.cost.sum(axis=0)
-        if better.any():
-            any_taken = True
-            rounded[name] = row.taking(
-                coherent.rounded[name], [b for b, x in zip(row.widths, better, strict=True) if x]
-            )
-            cost = np.where(better[None, :], theirs.cost, ours.cost)
-            costs[name] = replace(ours, cost=np.minimum.accumulate(cost, axis=1))
-    return PricedTable("mixed", rounded, costs) if any_taken else None
+    return (plain, made("coherent", coherent)) if coherent else (plain,)
 
 
 def candidate(

@@ -56,7 +56,7 @@ class CompileOptions:
     cluster: address of a dask scheduler whose workers simulate. rounding: how far rounding goes once the widths are
     known. training: fine-tuning after that. views: images of every calibration picture, as `load_images` returns them;
     rounding uses all, every other step the plain ones. coherent: images that say how much the mean of a map counts in
-    a second rounding (`StatisticsOptions`); held-out images choose from it, the plain one and a mix of both; 0: plain.
+    a second rounding (`StatisticsOptions`), from which and the plain one the held-out images choose; 0: there is none.
     equalize: power of the channels' sizes in `equalize`; 0: none.
     board: write out/board where the device is a Zynq MPSoC. preprocess: how pixels became the images, for the board's
     driver (None: it takes codes alone).

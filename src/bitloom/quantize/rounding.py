@@ -9,7 +9,6 @@ Rows (output channels) are independent, so any allocation is a pick of rows. The
 
 from __future__ import annotations
 
-from collections.abc import Collection
 from dataclasses import dataclass
 from enum import Enum
 
@@ -75,14 +74,6 @@ class RoundedLayer:
     codes: dict[int, Int8Array]
     scale: dict[int, npt.NDArray[np.float64]]
     error: npt.NDArray[np.float64]
-
-    def taking(self, other: RoundedLayer, widths: Collection[int]) -> RoundedLayer:
-        """The same rows, those of `widths` from another rounding of the same layer."""
-        source = {b: other if b in widths else self for b in self.widths}
-        codes = {b: rows.codes[b] for b, rows in source.items()}
-        scale = {b: rows.scale[b] for b, rows in source.items()}
-        error = np.stack([source[b].error[:, i] for i, b in enumerate(self.widths)], axis=1)
-        return RoundedLayer(self.widths, codes, scale, error)
 
     def pick(self, bits: Int8Array) -> tuple[Int8Array, npt.NDArray[np.float64]]:
         """codes (Cout, K) and scale (Cout,) of one allocation; bits (Cout,) must be among `widths`."""
