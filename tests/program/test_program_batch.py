@@ -91,6 +91,14 @@ def test_every_cut_is_exact() -> None:
     assert len(seen) >= 3
 
 
+@pytest.mark.parametrize("batch", [2, 5])
+def test_the_next_image_waits_for_the_readers_of_a_concatenation_it_lies_in(batch: int) -> None:
+    make = NetworkMaker(np.random.default_rng(3), (3, 8, 8))
+    x = make.concat(("image", make.conv("image", 5, (3, 3), (1, 1), SAME, None)))
+    x = make.conv(make.conv(x, 8, (3, 3), (1, 1), SAME, None), 8, (3, 3), (1, 1), SAME, None)
+    check(make.graph("joined", make.conv(x, 8, (3, 3), (2, 2), SAME, None)), SMALL, batch, batch)
+
+
 def test_odd_split_tensors_are_not_stacked() -> None:
     laid = lay_out(blocks(10), SMALL.channels, True)
     assert min(c.node for c in cuts(laid)) == 1

@@ -93,7 +93,8 @@ class BatchBuilder(Builder):
         """The schedule."""
         graph, cut = self.laid.graph, self.cut
         self._place_concats()
-        last_reader = max(i for i, n in enumerate(graph.nodes) if graph.input in inputs_of(n))
+        read = self._within(graph.input)
+        last_reader = max(i for i, n in enumerate(graph.nodes) if not read.isdisjoint(inputs_of(n)))
         coming: Buffer | None = None  # the image that LOAD has been told to fetch
         for image in range(self.images):
             self.image = image
@@ -113,13 +114,22 @@ class BatchBuilder(Builder):
         self.jobs.append(StoreJob(f"store {graph.output}", self._tensor(graph.output)))
         self._stamp(len(graph.nodes) + 1)
         early = {self.whole[n.output].region for n in graph.nodes[: cut.node] if n.output in cut.stacked}
-        kept = frozenset({*early, graph.input})
+        assert coming is not None
+        kept = frozenset({*early, coming.region})
         whole = {name: b for name, b in self.whole.items() if name in cut.stacked}
         return Schedule(tuple(self.jobs), self.region_rows, whole, tuple(self.times), kept, cut.node)
 
     def _stamp(self, time: int) -> None:
         """The jobs that have none yet take place at `time`."""
         self.times += [time] * (len(self.jobs) - len(self.times))
+
+    def _within(self, name: str) -> set[str]:
+        """A tensor and the concatenations that it lies in: who reads one of them reads its words."""
+        found = {name}
+        while name in self.offsets:
+            name, _ = self.offsets[name]
+            found.add(name)
+        return found
 
     def _rows(self, name: str) -> tuple[int, int]:
         rows = self.laid.graph.tensors[name].shape[1]
