@@ -5,13 +5,15 @@ import json
 import numpy as np
 import pytest
 import torch
+from torch import nn
 
 from bitloom import candidates, flow, zoo
 from bitloom.allocate.budget import Budget
-from bitloom.errors import BudgetError, DataError, OutputError, WeightsError
+from bitloom.errors import BudgetError, DataError, GraphError, OutputError, WeightsError
 from bitloom.evaluate import Evaluation
 from bitloom.flow import CompileOptions, compile_model
 from bitloom.frontends.torch_export import from_torch
+from bitloom.graph.ir import Conv, Flatten, GlobalAvgPool, Graph, Input, Linear, Node, Relu
 from bitloom.program.binary import binary_layers
 from bitloom.program.container import load
 from bitloom.quantize.refine import Refinement, best
@@ -151,6 +153,27 @@ def test_a_second_call_resumes_every_step_with_the_same_facts(done, graph, image
     assert again["bits"] == facts["bits"] and again["simulation"] == facts["simulation"]
 
 
+def test_the_same_weights_behind_another_activation_or_stride_are_another_network(images, tmp_path):
+    weight = np.random.default_rng(0).normal(size=(4, 1, 3, 3)).astype(np.float32)
+    head = np.ones((10, 4), np.float32) * np.arange(10, dtype=np.float32)[:, None]
+
+    def network(limit, stride):
+        nodes = (
+            Node("image", Input((1, 8, 8)), ()),
+            Node("conv", Conv(weight, np.zeros(4, np.float32), (stride, stride), (1, 1, 1, 1)), ("image",)),
+            Node("relu", Relu(limit), ("conv",)),
+            Node("pool", GlobalAvgPool(), ("relu",)),
+            Node("flat", Flatten(), ("pool",)),
+            Node("fc", Linear(head, np.zeros(10, np.float32)), ("flat",)),
+        )
+        return Graph("net", nodes, "fc")
+
+    options = CompileOptions(simulated=0, board=False, coherent=0)
+    journey(network(None, 1), images, tmp_path, options)
+    for other in (network(0.5, 1), network(None, 2)):
+        assert not any(step["resumed"] for step in journey(other, images, tmp_path, options)["steps"])
+
+
 def test_another_budget_keeps_calibration_and_rounding(done, graph, images):
     out, _ = done
     again = journey(graph, images, out, CompileOptions(budget=2.5, simulated=0))
@@ -200,9 +223,35 @@ def test_images_of_another_shape(graph, tmp_path):
         journey(graph, torch.zeros(60, 1, 9, 9), tmp_path)
 
 
-def test_too_few_images(graph, images, tmp_path):
-    with pytest.raises(DataError, match="image"):
-        journey(graph, images[:0], tmp_path)
+@pytest.mark.parametrize("count", [0, 1, 5])
+def test_too_few_images(graph, images, tmp_path, count):
+    with pytest.raises(DataError, match=f"{count} calibration images; give at least 6: two thirds"):
+        compile_model(
+            graph, images[:count], Evaluation(images, None), named_arch("small"), load_device("xczu15eg"), tmp_path
+        )
+
+
+def test_six_images_are_enough(graph, images, tmp_path):
+    few, options = Evaluation(images[:6], None), CompileOptions(simulated=0, board=False)
+    facts = compile_model(graph, images[:6], few, named_arch("small"), load_device("xczu15eg"), tmp_path, options)
+    assert facts["mean_bits"] <= 4.0
+
+
+def test_a_label_that_is_no_class(graph, images, tmp_path):
+    evaluation = Evaluation(images[:20], np.arange(20) % 12)
+    with pytest.raises(DataError, match="an image has label 10, but the classes of 'digits' are 0 to 9; correct"):
+        compile_model(graph, images, evaluation, named_arch("small"), load_device("xczu15eg"), tmp_path)
+
+
+def test_a_negative_number_of_simulated_images(graph, images, tmp_path):
+    with pytest.raises(DataError, match=r"simulated = -1 images; legal: 0 \(none\) or more"):
+        journey(graph, images, tmp_path, CompileOptions(simulated=-1))
+
+
+def test_a_network_without_weights(images, tmp_path):
+    empty = from_torch(nn.Flatten(), (1, 8, 8), "empty")
+    with pytest.raises(GraphError, match="'empty' has no layer with weights; there is nothing to quantize"):
+        journey(empty, images, tmp_path)
 
 
 def test_labels_that_do_not_match(images):

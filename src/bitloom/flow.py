@@ -5,10 +5,11 @@ from __future__ import annotations
 import hashlib
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from torch import Tensor
 
 from bitloom.allocate.allocation import WIDTHS
@@ -19,11 +20,12 @@ from bitloom.board.network import NetworkFacts, network_facts
 from bitloom.board.write import write_board
 from bitloom.candidates import Material, candidate, priced_tables
 from bitloom.data.images import Preprocess
-from bitloom.errors import DataError
+from bitloom.errors import DataError, GraphError
 from bitloom.evaluate import Evaluation, evaluate
 from bitloom.explore.planned import planned_performance
 from bitloom.explore.pricing import NetworkCycles
 from bitloom.graph.ir import Conv, Graph, Linear
+from bitloom.graph.shapes import shapes
 from bitloom.graph.verify import verify
 from bitloom.journal import Journal
 from bitloom.program.binary import binary_layers
@@ -33,7 +35,7 @@ from bitloom.program.ordering import choose_order, reorder
 from bitloom.program.plan import plan
 from bitloom.quantize.equalize import EqualizeOptions, equalize
 from bitloom.quantize.finetune import print_progress
-from bitloom.quantize.observe import Calibration, calibrate
+from bitloom.quantize.observe import Calibration, CalibrationOptions, calibrate
 from bitloom.quantize.parallel import leads
 from bitloom.quantize.qgraph import QuantGraph
 from bitloom.quantize.quantize import quantize
@@ -95,12 +97,13 @@ def compile_model(
     opts = CompileOptions() if options is None else options
     budget = opts.budget if isinstance(opts.budget, Budget) else Budget(mean_bits=opts.budget)
     verify(graph)
+    _check(graph, evaluation, opts)
     limit = budget.weight_bits(sum(_weights(graph)))
     journal = Journal(out / "steps")
     key = _key(graph, calibration)
     pictures = _pictures(calibration, opts.views)
-    split = max(1, 2 * pictures // 3)
-    seen, held_out = calibration[:split], calibration[split if split < pictures else 0 : pictures]
+    split = 2 * pictures // 3
+    seen, held_out = calibration[:split], calibration[split:pictures]
     every_view = calibration.reshape(opts.views, pictures, *calibration.shape[1:])[:, :split].flatten(0, 1)
 
     original = graph
@@ -199,28 +202,53 @@ def compile_model(
     return facts
 
 
+def _check(graph: Graph, evaluation: Evaluation, options: CompileOptions) -> None:
+    """What no later step would say in the user's words."""
+    if not _weights(graph):
+        raise GraphError(f"'{graph.name}' has no layer with weights; there is nothing to quantize")
+    if options.simulated < 0:
+        raise DataError(f"simulated = {options.simulated} images; legal: 0 (none) or more")
+    classes = math.prod(shapes(graph)[graph.output])
+    labels = np.zeros(0, np.int64) if evaluation.labels is None else evaluation.labels
+    wrong = labels[(labels < 0) | (labels >= classes)]
+    if wrong.size:
+        raise DataError(
+            f"an image has label {wrong[0]}, but the classes of '{graph.name}' are 0 to {classes - 1}; correct "
+            "labels.txt or the class folders, or give a flat folder without labels"
+        )
+
+
 def _weights(graph: Graph) -> list[int]:
     return [int(node.op.weight.size) for node in graph.nodes if isinstance(node.op, Conv | Linear)]
 
 
 def _pictures(calibration: Tensor, views: int) -> int:
-    """How many pictures the images show. DataError when they are no whole number of views."""
+    """How many pictures the images show. DataError when they are too few, or no whole number of views."""
     if views < 1 or len(calibration) % views:
         raise DataError(
             f"{len(calibration)} calibration images are no {views} views of each picture; give the images of "
             "`load_images` with as many views, or views = 1"
         )
-    return len(calibration) // views
+    pictures, least = len(calibration) // views, CalibrationOptions().min_images
+    if 2 * pictures // 3 < least:
+        raise DataError(
+            f"{pictures} calibration images; give at least {-(-3 * least // 2)}: two thirds are calibrated on, the "
+            "others are held out to choose by"
+        )
+    return pictures
 
 
 def _key(graph: Graph, images: Tensor) -> str:
-    """Identity of a graph's structure and weights and of a set of images."""
-    digest = hashlib.sha256()
+    """Identity of a graph, attributes and weights of its nodes included, and of a set of images."""
+    digest = hashlib.sha256(f"{graph.name} {graph.output} {tuple(images.shape)}".encode())
     for node in graph.nodes:
         digest.update(f"{node.name} {node.inputs} {type(node.op).__name__}".encode())
-        if isinstance(node.op, Conv | Linear):
-            digest.update(node.op.weight.tobytes())
-            digest.update(node.op.bias.tobytes())
+        for field in fields(node.op):
+            value = getattr(node.op, field.name)
+            if isinstance(value, np.ndarray):
+                digest.update(f"{value.shape}".encode() + value.tobytes())
+            else:
+                digest.update(f"{field.name} {value}".encode())
     digest.update(images.contiguous().numpy().tobytes())
     return digest.hexdigest()
 
