@@ -106,3 +106,32 @@ def test_views_of_a_picture_as_small_as_the_crop(tmp_path):
 def test_no_views_are_refused():
     with pytest.raises(DataError, match="0 views of a picture; legal: 1 or more"):
         Views(0)
+
+
+def test_hidden_files_and_folders_are_no_images_and_no_classes(tmp_path):
+    for c in ("cat", "dog"):
+        save(tmp_path / c / "a.png")
+        (tmp_path / c / "._a.png").write_bytes(b"resource fork")
+    (tmp_path / ".ipynb_checkpoints").mkdir()
+    assert load_images(tmp_path, PRE).labels.tolist() == [0, 1]
+
+
+@pytest.mark.parametrize("content", [b"\xff\xfe\x00", "a.png \u00b2\n".encode()])
+def test_labels_that_are_no_text_or_no_figures(tmp_path, content):
+    save(tmp_path / "a.png")
+    (tmp_path / "labels.txt").write_bytes(content)
+    with pytest.raises(DataError, match=r"labels\.txt: .*must be .*'file index'"):
+        load_images(tmp_path, PRE)
+
+
+def test_sixteen_bits_a_pixel_are_refused_not_cut_off(tmp_path):
+    Image.fromarray(np.full((8, 8), 3000, np.uint16)).save(tmp_path / "x.png")
+    with pytest.raises(DataError, match=r"x\.png: more than 8 bits a pixel \(mode I;16\); save it with 8"):
+        load_images(tmp_path, PRE)
+
+
+@pytest.mark.parametrize("limit", [0, -1])
+def test_a_limit_below_one(tmp_path, limit):
+    save(tmp_path / "a.png")
+    with pytest.raises(DataError, match=rf"{limit} images of .*; legal: 1 or more"):
+        load_images(tmp_path, PRE, limit)

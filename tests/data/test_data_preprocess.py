@@ -25,11 +25,18 @@ def test_other_models_must_say_it():
         ("a", "1", "mean 'a' must be figures"),
         ("0.1,0.2", "1", "has 2 figures, but the images have 1 channels"),
         ("0", "0", "std '0' must be above 0"),
+        ("nan", "1", "mean 'nan' must be finite"),
+        ("0", "inf", "std 'inf' must be finite"),
     ],
 )
 def test_bad_figures(mean, std, text):
     with pytest.raises(DataError, match=text):
         preprocess_for("digits", load_model("digits"), mean, std)
+
+
+def test_a_negative_size():
+    with pytest.raises(DataError, match=r"resize = -5 pixels; legal: 0 \(none\) or more"):
+        preprocess_for("digits", load_model("digits"), resize=-5)
 
 
 @pytest.mark.parametrize("text", ["3x224", "3x0x4", "axbxc", "1x2x3x4"])

@@ -75,8 +75,11 @@ def load_images(folder: Path, preprocess: Preprocess, limit: int | None = None, 
     """The first `limit` images of `folder` in name order (spread over the classes when there are class folders).
 
     views: N pictures become views.count * N images: all of them plain, then all in their second view, and so on.
-    Raises DataError: no such folder, no images in it, an unreadable file, a malformed labels.txt.
+    Hidden files and folders (with a dot in front) are passed over. Raises DataError: no such folder, no images in it,
+    an unreadable file, a malformed labels.txt, a limit below 1.
     """
+    if limit is not None and limit < 1:
+        raise DataError(f"{limit} images of {folder}; legal: 1 or more")
     files, labels = _listing(folder)
     if not files:
         raise DataError(f"{folder}: no images ({', '.join(SUFFIXES)}); give a folder of images")
@@ -103,29 +106,39 @@ def _listing(folder: Path) -> tuple[list[Path], list[int] | None]:
     table = folder / "labels.txt"
     if table.is_file():
         files, labels = [], []
-        for number, line in enumerate(table.read_text().splitlines(), 1):
+        try:
+            lines = table.read_text(encoding="utf-8").splitlines()
+        except UnicodeDecodeError as error:
+            raise DataError(f"{table}: not text ({error}); must be lines of 'file index'") from None
+        for number, line in enumerate(lines, 1):
             parts = line.split()
             if not parts:
                 continue
-            if len(parts) != 2 or not parts[1].isdigit():
+            if len(parts) != 2 or not parts[1].isdecimal():
                 raise DataError(f"{table}: line {number} is {line!r}, must be 'file index'")
             files.append(folder / parts[0])
             labels.append(int(parts[1]))
         return files, labels
-    flat = sorted(p for p in folder.iterdir() if p.suffix.lower() in SUFFIXES)
+    flat = _pictures(folder)
     if flat:
         return flat, None
     files, labels = [], []
-    for index, sub in enumerate(sorted(p for p in folder.iterdir() if p.is_dir())):
-        for path in sorted(p for p in sub.iterdir() if p.suffix.lower() in SUFFIXES):
+    for index, sub in enumerate(sorted(p for p in folder.iterdir() if p.is_dir() and not p.name.startswith("."))):
+        for path in _pictures(sub):
             files.append(path)
             labels.append(index)
     return files, labels or None
 
 
+def _pictures(folder: Path) -> list[Path]:
+    return sorted(p for p in folder.iterdir() if p.suffix.lower() in SUFFIXES and not p.name.startswith("."))
+
+
 def _decode(path: Path, channels: int) -> Image.Image:
     try:
         with Image.open(path) as image:
+            if image.mode[0] in "IF":  # Pillow would cut off all above 255
+                raise DataError(f"{path}: more than 8 bits a pixel (mode {image.mode}); save it with 8")
             return image.convert("L" if channels == 1 else "RGB")
     except FileNotFoundError:
         raise DataError(f"{path}: no such file; is labels.txt of another folder?") from None

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 from bitloom import zoo
 from bitloom.data.images import Preprocess
 from bitloom.errors import DataError, GraphError
@@ -36,6 +38,8 @@ def preprocess_for(
             "example --mean 0.485,0.456,0.406 --std 0.229,0.224,0.225 (or --mean 0 --std 1 for none)"
         )
     known_mean, known_std = (info.mean, info.std) if info else ((), ())
+    if resize is not None and resize < 0:
+        raise DataError(f"resize = {resize} pixels; legal: 0 (none) or more")
     side = 256 if info is not None and height == 224 else 0
     return Preprocess(
         (channels, height, width),
@@ -54,6 +58,8 @@ def _figures(name: str, text: str, channels: int) -> tuple[float, ...]:
         values *= channels
     if len(values) != channels:
         raise DataError(f"{name} '{text}' has {len(values)} figures, but the images have {channels} channels")
+    if not all(math.isfinite(value) for value in values):
+        raise DataError(f"{name} '{text}' must be finite in every channel")
     if name == "std" and min(values) <= 0:
         raise DataError(f"std '{text}' must be above 0 in every channel")
     return values
