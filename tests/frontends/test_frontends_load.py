@@ -66,6 +66,57 @@ def test_a_callable_of_the_user_is_called(tmp_path: Path, monkeypatch: pytest.Mo
         load_model("own_model_for_test:nett", None, (1, 5, 5))
 
 
+OWN_ERRORS = """
+from torch import nn
+def late(): import own_part_for_test; return own_part_for_test.net()
+def fails():
+    raise RuntimeError("no checkpoint")
+def deep():
+    return nn.Conv2d(3, 8, 3, groups=2)
+def needs(width): return nn.Conv2d(3, width, 3)
+number = 3
+"""
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("fails", r"raised RuntimeError: no checkpoint \(.*own_errors_for_test\.py:5\); it must return an nn.Module"),
+        ("deep", r"raised ValueError: in_channels must be divisible by groups \(.*own_errors_for_test\.py:7\)"),
+        (
+            "needs",
+            r"raised TypeError: needs\(\) missing 1 required .*; it must return an nn.Module when called without",
+        ),
+        ("number", r"raised TypeError: 'int' object is not callable; it must return"),
+    ],
+)
+def test_errors_of_the_users_own_code_are_named(tmp_path: Path, monkeypatch, name: str, text: str) -> None:
+    (tmp_path / "own_errors_for_test.py").write_text(OWN_ERRORS)
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(GraphError, match=text):
+        load_model(f"own_errors_for_test:{name}", None, (3, 5, 5))
+
+
+def test_own_code_that_cannot_be_imported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "own_syntax_for_test.py").write_text("def net(:\n")
+    (tmp_path / "own_import_for_test.py").write_text("import no_such_package_x\n")
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(GraphError, match=r"cannot be imported: invalid syntax \(own_syntax_for_test.py, line 1\)"):
+        load_model("own_syntax_for_test:net")
+    with pytest.raises(GraphError, match=r"No module named 'no_such_package_x' \(.*own_import_for_test.py:1\)"):
+        load_model("own_import_for_test:net")
+    with pytest.raises(GraphError, match=r"cannot be imported: .*; give sub.own_syntax_for_test:net"):
+        load_model("sub/own_syntax_for_test.py:net")
+
+
+def test_a_callable_may_import_its_neighbours_when_it_is_called(tmp_path: Path, monkeypatch) -> None:
+    (tmp_path / "own_late_for_test.py").write_text(OWN_ERRORS)
+    part = "from torch import nn\ndef net(): return nn.Conv2d(3, 2, 3)\n"
+    (tmp_path / "own_part_for_test.py").write_text(part)
+    monkeypatch.chdir(tmp_path)
+    assert load_model("own_late_for_test:late", None, (3, 5, 5)).name == "late"
+
+
 @pytest.mark.parametrize(
     ("spec", "weights", "shape", "text"),
     [

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import importlib
 import sys
+import sysconfig
+import traceback
 from pathlib import Path
 
 import torch
@@ -97,12 +99,28 @@ def _call(spec: str) -> nn.Module:
     here = str(Path.cwd())
     sys.path.insert(0, here)
     try:
-        function = getattr(importlib.import_module(package), attribute)
-    except (ImportError, AttributeError) as error:
-        raise GraphError(f"model '{spec}' cannot be imported: {error}; give package.module:callable") from error
+        module = getattr(importlib.import_module(package), attribute)()
+    except Exception as error:  # whatever the user's own code raises
+        where = _raised_in(error)
+        if not where and isinstance(error, ImportError | AttributeError | SyntaxError):
+            named = package.removesuffix(".py").replace("/", ".") + f":{attribute}"
+            legal = named if package.endswith(".py") else "package.module:callable"
+            raise GraphError(f"model '{spec}' cannot be imported: {error}; give {legal}") from error
+        raise GraphError(
+            f"model '{spec}' raised {type(error).__name__}: {error}{where}; it must return an nn.Module when called "
+            "without arguments"
+        ) from error
     finally:
-        sys.path.remove(here)
-    module = function()
+        if here in sys.path:
+            sys.path.remove(here)
     if not isinstance(module, nn.Module):
         raise GraphError(f"model '{spec}' returned a {type(module).__name__}, must return an nn.Module")
     return module
+
+
+def _raised_in(error: Exception) -> str:
+    """' (file:line)' of the last line of the user's own code; '' where the error came before any of it ran."""
+    frames = traceback.extract_tb(error.__traceback__)[1:]
+    foreign = ("<frozen ", sysconfig.get_path("stdlib"))
+    own = [f for f in frames if not f.filename.startswith(foreign) and "site-packages" not in f.filename]
+    return f" ({own[-1].filename}:{own[-1].lineno})" if own else ""
