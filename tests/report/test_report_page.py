@@ -38,6 +38,14 @@ def facts(found):
     return record | model_facts(found.run, arch, device)
 
 
+def test_every_kind_of_resource_that_the_device_has_is_counted(facts):
+    used = facts["resources"]["used"]
+    assert list(used) == ["DSP", "LUT", "FF", "BRAM36", "URAM", "LUTRAM"] and list(
+        facts["resources"]["available"]
+    ) == list(used)
+    assert used["BRAM36"] > 0 and f"{used['BRAM36']:g} of " in render(facts)
+
+
 def simulated(facts, exact):
     run = {"images": 2, "layers_compared": 18, "bit_exact": exact, "cycles": 1234, "mac_efficiency": 0.5}
     causes = {"compute": 1000, "control": 234}

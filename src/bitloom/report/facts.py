@@ -50,7 +50,7 @@ def basic_facts(
 def model_facts(model: Performance, arch: ArchConfig, device: Device) -> dict[str, Any]:
     """What the models say of a network on a build: cycles, resources against the device, roofline, energy estimate."""
     need = resources(arch, device)
-    used = {k.upper(): int(v) for k, v in asdict(need).items() if isinstance(v, int) and hasattr(device, k)}
+    used = {k.upper(): v for k, v in asdict(need).items() if hasattr(device, k)}  # BRAM36 in halves
     energy = estimate_energy(model, need, device)
     return {
         "model_cycles": model.cycles,

@@ -150,7 +150,7 @@ def parts_picture(parts: Mapping[str, float], unit: str) -> str:
     return svg(figure)
 
 
-def resources_picture(used: Mapping[str, int], available: Mapping[str, int]) -> str:
+def resources_picture(used: Mapping[str, float], available: Mapping[str, int]) -> str:
     """Resources of the build as shares of the device."""
     names = [n for n in used if available.get(n)]
     share = [100.0 * used[n] / available[n] for n in names]
@@ -159,7 +159,7 @@ def resources_picture(used: Mapping[str, int], available: Mapping[str, int]) -> 
     axis.barh(y, [100.0] * len(names), color="#e6eaee", height=0.6)
     axis.barh(y, share, color=["#b3412f" if s > 100 else "#4c9f70" for s in share], height=0.6)
     for i, n in enumerate(names):
-        axis.text(102, i, f"{used[n]:,} of {available[n]:,}", va="center", fontsize=8)
+        axis.text(102, i, f"{used[n]:,.1f}".removesuffix(".0") + f" of {available[n]:,}", va="center", fontsize=8)
     axis.set_yticks(y, names, fontsize=8)
     axis.invert_yaxis()
     axis.set_xlim(0, 190)
