@@ -132,6 +132,7 @@ def test_compile_says_what_it_does_not_know_about_the_images(own):
         (["--budget", "0.0"], "budget"),
         (["--target", "zcu999"], "unknown device"),
         (["--arch", "huge"], "unknown architecture 'huge'"),
+        (["--arch", "full", "--target", "xc7z020"], "build 'full' does not fit 'xc7z020': DSP"),
         (["--weights", "none.npz"], "none.npz"),
         (["--out", "my_net.py/out"], "cannot be written"),
     ],
@@ -141,6 +142,15 @@ def test_compile_ends_with_one_clear_line_on_bad_input(own, arguments, text):
     assert result.exit_code == 2
     lines = [line for line in result.output.splitlines() if line.startswith("bitloom: ")]
     assert text in lines[-1]
+
+
+@pytest.mark.parametrize(
+    "option",
+    [("--simulate", "-1"), ("--calibration", "0"), ("--views", "0"), ("--resize", "-5"), ("--equalize", "nan")],
+)
+def test_figures_outside_of_their_range_are_refused_at_once(own, option):
+    result = CliRunner().invoke(app, [*COMPILE, "--mean", "0.5", "--std", "0.25", *option])
+    assert result.exit_code == 2 and f"Invalid value for '{option[0]}'" in result.output and not (own / "out").exists()
 
 
 def test_an_empty_folder_of_images(own):

@@ -16,9 +16,10 @@ from bitloom.allocate.allocation import WIDTHS, uniform
 from bitloom.allocate.budget import parse_budget
 from bitloom.data.images import Preprocess, Views, load_images
 from bitloom.data.preprocess import parse_shape, preprocess_for
-from bitloom.errors import BitloomError, BudgetError
+from bitloom.errors import BitloomError, BudgetError, TargetError
 from bitloom.evaluate import Evaluation
 from bitloom.explore.explorer import explore, explore_all
+from bitloom.explore.resources import Margins, excess, resources
 from bitloom.flow import CompileOptions, compile_model
 from bitloom.frontends.findings import Severity, format_findings
 from bitloom.frontends.load import check_model, load_model
@@ -64,7 +65,7 @@ Arch = Annotated[str | None, typer.Option(help="named build (tiny, small, mid, f
 Data = Annotated[Path, typer.Option(help="folder of calibration images")]
 Mean = Annotated[str | None, typer.Option(help="mean of pixels in [0, 1], one figure a channel")]
 Std = Annotated[str | None, typer.Option(help="standard deviation, likewise")]
-Resize = Annotated[int | None, typer.Option(help="shorter side before the centre crop (0: none)")]
+Resize = Annotated[int | None, typer.Option(min=0, help="shorter side before the centre crop (0: none)")]
 Evaluate = Annotated[Path | None, typer.Option(help="folder of images to measure on (default: --data)")]
 BudgetText = Annotated[str, typer.Option(help="mean bits per weight (4.0) or size of the weights (5.8MB, 5800kB)")]
 Latency = Annotated[str | None, typer.Option(help="bound of the modelled time of an image (0.6ms)")]
@@ -74,11 +75,14 @@ Rounding = Annotated[
     Refinement, typer.Option(help="after the widths are chosen: GPTQ alone, compensated, learned, or both (minutes)")
 ]
 Equalize = Annotated[
-    float, typer.Option(help="scale channels by this power of their size first (0: not; 0.5 for uneven channels)")
+    float,
+    typer.Option(
+        min=0, max=1, help="scale channels by this power of their size first (0: not; 0.5 for uneven channels)"
+    ),
 ]
-CalibrationCount = Annotated[int, typer.Option(help="calibration images")]
+CalibrationCount = Annotated[int, typer.Option(min=1, help="calibration images")]
 ViewCount = Annotated[
-    int, typer.Option(help="random crops of each calibration image for rounding, the plain one first")
+    int, typer.Option(min=1, help="random crops of each calibration image for rounding, the plain one first")
 ]
 Coherent = Annotated[
     int,
@@ -86,7 +90,7 @@ Coherent = Annotated[
         min=0, help="images that say how much a map's mean error counts in a second rounding to choose from (0: none)"
     ),
 ]
-Simulate = Annotated[int, typer.Option(help="images simulated on RTL (0: none)")]
+Simulate = Annotated[int, typer.Option(min=0, help="images simulated on RTL (0: none)")]
 Batch = Annotated[int, typer.Option(min=1, help="images that share a run and every pass over its weights (throughput)")]
 Cluster = Annotated[str | None, typer.Option(help="address of a dask scheduler whose workers simulate (host:port)")]
 Board = Annotated[bool, typer.Option(help="write OUT/board: sources, IP, project and driver (Zynq MPSoC)")]
@@ -274,7 +278,7 @@ def _compile(
 ) -> None:
     """The journey, and its facts or the path of its report on stdout."""
     device = load_device(target)
-    build = named_arch(arch) if arch is not None else _best_build(graph, device)
+    build = _fitting_build(arch, device) if arch is not None else _best_build(graph, device)
     images = load_images(data, preprocess, calibration, Views(options.views))
     measured = load_images(evaluate, preprocess) if evaluate else images.plain(options.views)
     evaluation = Evaluation(measured.images, measured.labels, calibrated=evaluate is None)
@@ -285,6 +289,16 @@ def _compile(
         elif options.board:
             typer.echo(f"no board files for '{device.name}': they are written for Zynq UltraScale+ MPSoC", err=True)
         typer.echo(json.dumps(facts, indent=2) if as_json else facts["report"])
+
+
+def _fitting_build(name: str, device: Device) -> ArchConfig:
+    """The named build; TargetError with what a device has too little of."""
+    build = named_arch(name)
+    over = excess(resources(build, device), device, Margins())
+    if over:
+        kinds = ", ".join(f"{kind.upper()} {need:g} of {allowed}" for kind, (need, allowed) in over.items())
+        raise TargetError(f"build '{name}' does not fit '{device.name}': {kinds}; leave out --arch to have one chosen")
+    return build
 
 
 def _best_build(graph: Graph, device: Device) -> ArchConfig:
