@@ -248,6 +248,13 @@ def test_a_negative_number_of_simulated_images(graph, images, tmp_path):
         journey(graph, images, tmp_path, CompileOptions(simulated=-1))
 
 
+def test_a_network_of_one_output(images, tmp_path):
+    """A softmax of one logit never changes: every channel would be pruned."""
+    single = from_torch(nn.Sequential(nn.Flatten(), nn.Linear(64, 1)), (1, 8, 8), "single")
+    with pytest.raises(GraphError, match=r"'single' has one output, .* give it one logit a class"):
+        journey(single, images, tmp_path)
+
+
 def test_a_network_without_weights(images, tmp_path):
     empty = from_torch(nn.Flatten(), (1, 8, 8), "empty")
     with pytest.raises(GraphError, match="'empty' has no layer with weights; there is nothing to quantize"):

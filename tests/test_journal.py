@@ -34,6 +34,15 @@ def test_a_truncated_file_is_not_believed(tmp_path):
     assert Journal(tmp_path, quiet=True).step("a", "k", lambda: [7]) == [7]
 
 
+@pytest.mark.parametrize("damaged", [b"\x80\xf3.", b"\x80\x04\x8c\x02\xd7\xd7.", b"\x80\x05\x96" + b"\xff" * 8 + b"."])
+def test_a_damaged_file_is_not_believed(tmp_path, damaged):
+    """Of another protocol, no text, a length beyond memory: each is another type of exception."""
+    Journal(tmp_path, quiet=True).step("a", "k", lambda: 1)
+    (path,) = tmp_path.glob("a-*.step")
+    path.write_bytes(damaged)
+    assert Journal(tmp_path, quiet=True).step("a", "k", lambda: [7]) == [7]
+
+
 def test_an_interrupted_step_leaves_nothing(tmp_path):
     def work():
         raise KeyboardInterrupt

@@ -16,10 +16,10 @@ from bitloom.allocate.allocation import WIDTHS, uniform
 from bitloom.allocate.budget import parse_budget
 from bitloom.data.images import Preprocess, Views, load_images
 from bitloom.data.preprocess import parse_shape, preprocess_for
-from bitloom.errors import BitloomError, BudgetError, TargetError
+from bitloom.errors import BitloomError, BudgetError
 from bitloom.evaluate import Evaluation
 from bitloom.explore.explorer import explore, explore_all
-from bitloom.explore.resources import Margins, excess, resources
+from bitloom.explore.resources import check_fit
 from bitloom.flow import CompileOptions, compile_model
 from bitloom.frontends.findings import Severity, format_findings
 from bitloom.frontends.load import check_model, load_model
@@ -278,7 +278,8 @@ def _compile(
 ) -> None:
     """The journey, and its facts or the path of its report on stdout."""
     device = load_device(target)
-    build = _fitting_build(arch, device) if arch is not None else _best_build(graph, device)
+    build = named_arch(arch) if arch is not None else _best_build(graph, device)
+    check_fit(build, device)
     images = load_images(data, preprocess, calibration, Views(options.views))
     measured = load_images(evaluate, preprocess) if evaluate else images.plain(options.views)
     evaluation = Evaluation(measured.images, measured.labels, calibrated=evaluate is None)
@@ -289,16 +290,6 @@ def _compile(
         elif options.board:
             typer.echo(f"no board files for '{device.name}': they are written for Zynq UltraScale+ MPSoC", err=True)
         typer.echo(json.dumps(facts, indent=2) if as_json else facts["report"])
-
-
-def _fitting_build(name: str, device: Device) -> ArchConfig:
-    """The named build; TargetError with what a device has too little of."""
-    build = named_arch(name)
-    over = excess(resources(build, device), device, Margins())
-    if over:
-        kinds = ", ".join(f"{kind.upper()} {need:g} of {allowed}" for kind, (need, allowed) in over.items())
-        raise TargetError(f"build '{name}' does not fit '{device.name}': {kinds}; leave out --arch to have one chosen")
-    return build
 
 
 def _best_build(graph: Graph, device: Device) -> ArchConfig:

@@ -209,6 +209,11 @@ def _check(graph: Graph, evaluation: Evaluation, options: CompileOptions) -> Non
     if options.simulated < 0:
         raise DataError(f"simulated = {options.simulated} images; legal: 0 (none) or more")
     classes = math.prod(shapes(graph)[graph.output])
+    if classes < 2:
+        raise GraphError(
+            f"'{graph.name}' has one output, but widths are chosen by what they do to the classes of images; give it "
+            "one logit a class (for yes or no: a second row of zeros in the last layer)"
+        )
     labels = np.zeros(0, np.int64) if evaluation.labels is None else evaluation.labels
     wrong = labels[(labels < 0) | (labels >= classes)]
     if wrong.size:

@@ -99,7 +99,7 @@ def _load(path: Path) -> tuple[Any, dict[str, Any]] | None:
     try:
         with path.open("rb") as file:
             loaded = pickle.load(file)
-    except (OSError, EOFError, pickle.UnpicklingError, AttributeError, ImportError):
+    except Exception:  # a damaged pickle raises nearly anything; the step is run again
         return None
     return loaded if isinstance(loaded, tuple) and len(loaded) == 2 else None
 

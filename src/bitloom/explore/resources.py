@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from bitloom.errors import TargetError
 from bitloom.explore.blocks import lane_logic, logic, lut_memory, ram_depth, slices
 from bitloom.target.arch import ArchConfig
 from bitloom.target.device import Device
@@ -51,6 +52,16 @@ def excess(need: Resources, device: Device, margins: Margins) -> dict[str, tuple
         if getattr(need, kind) > allowed:
             over[kind] = (getattr(need, kind), allowed)
     return over
+
+
+def check_fit(arch: ArchConfig, device: Device) -> None:
+    """TargetError with everything that `device` has too little of for `arch`."""
+    over = excess(resources(arch, device), device, Margins())
+    if over:
+        kinds = ", ".join(f"{kind.upper()} {need:g} of {allowed}" for kind, (need, allowed) in over.items())
+        raise TargetError(
+            f"build '{arch.name}' does not fit '{device.name}': {kinds}; choose a smaller one, or none to have it found"
+        )
 
 
 def ring_bram36(vector: int, channels: int, ring_words: int) -> float:
