@@ -1,10 +1,13 @@
 import json
+import subprocess
+import sys
 
 import numpy as np
 import pytest
 from PIL import Image
 from typer.testing import CliRunner
 
+from bitloom import cli
 from bitloom.cli import app
 
 
@@ -157,6 +160,20 @@ def test_an_empty_folder_of_images(own):
     (own / "empty").mkdir()
     result = CliRunner().invoke(app, [*COMPILE, "--mean", "0", "--std", "1", "--data", "empty"])
     assert result.exit_code == 2 and "no images" in result.output
+
+
+def test_an_interruption_is_one_line(own, monkeypatch):
+    def interrupted(*args, **kwargs):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(cli, "compile_model", interrupted)
+    result = CliRunner().invoke(app, [*COMPILE, "--mean", "0.5", "--std", "0.25"])
+    assert result.exit_code == 130 and "run the same command again to go on" in result.output
+
+
+def test_the_module_is_the_command():
+    done = subprocess.run([sys.executable, "-m", "bitloom", "--help"], capture_output=True, text=True, check=True)
+    assert "compile" in done.stdout
 
 
 FINETUNE = ["finetune", *COMPILE[1:], "--mean", "0.5", "--std", "0.25", "--train", "images", "--batch", "8"]

@@ -44,7 +44,7 @@ R = TypeVar("R")
 
 
 def _clear_errors(command: Callable[P, R]) -> Callable[P, R]:
-    """A user's mistake is one line on stderr and exit code 2, not a traceback."""
+    """A user's mistake is one line on stderr and exit code 2, not a traceback; an interruption is one line and 130."""
 
     @wraps(command)
     def wrapped(*args: P.args, **kwargs: P.kwargs) -> R:
@@ -53,6 +53,9 @@ def _clear_errors(command: Callable[P, R]) -> Callable[P, R]:
         except BitloomError as error:
             typer.echo(f"bitloom: {error}", err=True)
             raise typer.Exit(2) from None
+        except KeyboardInterrupt:
+            typer.echo("bitloom: interrupted; what has finished is kept: run the same command again to go on", err=True)
+            raise typer.Exit(130) from None
 
     return wrapped
 

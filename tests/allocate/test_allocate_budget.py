@@ -53,6 +53,7 @@ def test_what_cannot_be_met_names_the_nearest_feasible() -> None:
         ("0", None, "budget = 0 mean bits; legal: above 0, up to 8"),
         ("8.5", None, "budget = 8.5 mean bits"),
         ("0.1B", None, "bytes = 0; must be above 0"),
+        ("1e999kB", None, "budget '1e999kB' is too large a number"),
         (None, "soon", "latency 'soon' is not understood; legal: a time"),
         (None, "0.6", "latency '0.6': needs a unit"),
         (None, "0ms", "milliseconds = 0; must be above 0"),

@@ -9,6 +9,7 @@ from bitloom.errors import BudgetError
 
 _BYTES = {"b": 1, "kb": 10**3, "mb": 10**6, "gb": 10**9, "kib": 2**10, "mib": 2**20, "gib": 2**30}
 _MILLISECONDS = {"ns": 1e-6, "us": 1e-3, "ms": 1.0, "s": 1e3}
+LARGEST = 1e18  #: of the numbers that are understood
 _NUMBER = re.compile(r"\s*([0-9]*\.?[0-9]+(?:[eE][+-]?[0-9]+)?)\s*([A-Za-z]*)\s*")
 
 
@@ -96,4 +97,7 @@ def _split(text: str, what: str, legal: str) -> tuple[float, str]:
     found = _NUMBER.fullmatch(text)
     if found is None:
         raise BudgetError(f"{what} '{text}' is not understood; legal: {legal}")
-    return float(found.group(1)), found.group(2).lower()
+    number = float(found.group(1))
+    if number > LARGEST:
+        raise BudgetError(f"{what} '{text}' is too large a number; legal: {legal}")
+    return number, found.group(2).lower()

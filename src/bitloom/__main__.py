@@ -1,0 +1,5 @@
+"""`python -m bitloom` is the command `bitloom`."""
+
+from bitloom.cli import app
+
+app()
