@@ -143,7 +143,7 @@ def _per_layer(prepared: Prepared, budget: int) -> Iterator[BitAllocation]:
 def _distinct(found: Iterator[BitAllocation]) -> list[BitAllocation]:
     kept: list[BitAllocation] = []
     for one in found:
-        if not any(all(np.array_equal(one.bits[n], other.bits[n]) for n in one.bits) for other in kept):
+        if not any(one.same_widths(other) for other in kept):
             kept.append(one)
     return kept
 

@@ -31,6 +31,10 @@ class BitAllocation:
             if name not in self.inputs:
                 raise BudgetError(f"{name}: the allocation lacks its number of weights per channel")
 
+    def same_widths(self, other: BitAllocation) -> bool:
+        """Whether every channel has the same width in both; of the same layers."""
+        return all(np.array_equal(bits, other.bits[name]) for name, bits in self.bits.items())
+
     @property
     def weights(self) -> int:
         """Weights of all layers."""

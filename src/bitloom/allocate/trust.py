@@ -13,8 +13,6 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Generic, Protocol, TypeVar
 
-import numpy as np
-
 from bitloom.allocate.allocation import BitAllocation
 from bitloom.allocate.hbp import LayerCosts
 from bitloom.errors import BudgetError
@@ -100,7 +98,7 @@ class _Search(Generic[S]):
             return
         if self.best is None and not self._doubtful(found.allocation):
             self.best, self.trust, self.clear = found, trust, True
-        elif not any(_equal(found.allocation, other) for other in self.seen):
+        elif not any(found.allocation.same_widths(other) for other in self.seen):
             self.seen.append(found.allocation)
             loss = self.judge(found.allocation)
             if self.best is None or loss < self.least:
@@ -114,7 +112,3 @@ class _Search(Generic[S]):
             for name, bits in allocation.bits.items()
             for c in columns
         )
-
-
-def _equal(a: BitAllocation, b: BitAllocation) -> bool:
-    return all(np.array_equal(a.bits[name], b.bits[name]) for name in a.bits)
