@@ -1,31 +1,35 @@
 """GPTQ, compensated and learned rounding of chosen bits: `make bench-rounding`.
 
-The networks, their calibration images and the bits are those of `make bench-accuracy`, whose steps are used again.
-Held-out pictures choose the stage; `val` only measures. Writes rows of benchmarks/results/accuracy.json (methods
-`hbp+compensated`, `hbp+learned` and the same of the other allocations), with the divergence on the held-out pictures,
-whether they chose the stage, and the pairing with HBP at the same stage.
+The networks, their calibration images and the bits are those of `make bench-accuracy`, whose steps are used again, and
+as there held-out pictures choose the measure of rounding errors. Then they choose the stage; `val` only measures.
+Writes rows of benchmarks/results/accuracy.json (methods `hbp+compensated`, `hbp+learned` and the same of the other
+allocations), with the divergence on the held-out pictures, whether they chose the stage, and the pairing with HBP at
+the same stage.
 """
 
 from __future__ import annotations
 
 import argparse
 import os
-from functools import partial
+from collections.abc import Callable, Mapping
+from functools import cache, partial
 from pathlib import Path
 
 import journey
 import torch
 import torch.nn.functional as F
-from accuracy_networks import NETWORKS, measured, prepare, rounding_images
-from accuracy_rows import Measured, Row, allocation_of, float_logits, judged
-from bench_accuracy import entry, record
+from accuracy_networks import NETWORKS, Prepared, measured, prepare_measures, rounding_images
+from accuracy_rows import Measured, Row, choice_of, float_logits, judged
+from bench_accuracy import MEASURES, entry, record
 
+from bitloom.allocate.allocation import BitAllocation
 from bitloom.allocate.probe import divergence_judge
 from bitloom.quantize.coded import coded_network
 from bitloom.quantize.quantize import quantize
 from bitloom.quantize.refine import Refinement, best, refine
 
 ROOT = Path(__file__).resolve().parents[1]
+Judges = Mapping[str, Callable[[BitAllocation], float]]  #: by measure of rounding errors
 
 
 def main() -> None:
@@ -39,22 +43,30 @@ def main() -> None:
     args = parser.parse_args()
     torch.set_num_threads(int(os.environ["OMP_NUM_THREADS"]))
     for network in args.networks:
-        prepared = prepare(network, journey.DATA, args.out)
+        measures = prepare_measures(network, journey.DATA, args.out, MEASURES)
+        first = measures[0]
         images = rounding_images(network, journey.DATA)
-        lowered, keep = prepared.calibration.lowered, prepared.journal.step
-        judge = divergence_judge(prepared.graph, prepared.calibration, prepared.tables["gptq"], prepared.choice)
+        keep = first.journal.step
+        judges = {
+            p.measure: cache(divergence_judge(p.graph, p.calibration, p.tables["gptq"], p.choice)) for p in measures
+        }
         data = NETWORKS[network].measures[0]
         found = measured(network, data, journey.DATA)
         assert found.labels is not None
-        target = F.log_softmax(
-            keep("float", f"{prepared.key} {data}", partial(float_logits, prepared, found.images)), 1
-        )
+        key = f"{first.key} {data} {len(found.labels)}"  # bench_accuracy's, which keeps them too
+        target = F.log_softmax(keep("float", key, partial(float_logits, first, found.images)), 1)
+
+        def judge(prepared: Prepared, _: str, bits: BitAllocation, of: Judges = judges) -> float:
+            return of[prepared.measure](bits)
+
         for budget in args.budgets:
             hbp: dict[Refinement, Measured] = {}
             for name in args.allocations:
-                bits = allocation_of(Row(network, data, name, "gptq", budget), prepared, judge)
-                if bits is None:
+                taken = choice_of(Row(network, data, name, "gptq", budget), measures, judge)
+                if taken is None:
                     continue
+                prepared, bits = taken
+                lowered = prepared.calibration.lowered
                 start = quantize(prepared.graph, bits, prepared.calibration, rounded=prepared.tables["gptq"])
                 fit = partial(refine, prepared.graph, lowered, start, images, prepared.choice, args.how)
                 stages = keep("refine", f"{prepared.key} {budget} {name} {args.how}", fit)
