@@ -20,7 +20,8 @@ from bitloom.allocate.allocation import BitAllocation
 from bitloom.errors import DataError
 from bitloom.graph.execute import execute, pad2d
 from bitloom.graph.ir import Graph
-from bitloom.quantize.coded import CodedLayer, CodedNetwork, correction_factors
+from bitloom.quantize.coded import CodedLayer, CodedNetwork
+from bitloom.quantize.correction import restore_scale, restoring_bias
 from bitloom.quantize.curvature import CHOICE_TEMPERATURE
 from bitloom.quantize.lower import ConcatStep, ConvStep, step_inputs
 from bitloom.quantize.observe import ActivationQuantizer, Calibration
@@ -43,7 +44,7 @@ class Probe:
         self.weight = {name: torch.from_numpy(step.weight.copy()) for name, step in self.steps.items()}
         self.bias = {name: torch.from_numpy(step.bias.copy()) for name, step in self.steps.items()}
         self.widths = next(iter(rounded.values())).widths
-        self.last = self.lowered.convs[-1].name
+        self.last = self.lowered.last.name
         self.gains = {name: torch.ones(len(step.weight)) for name, step in self.steps.items()}
         self._picked: dict[str, Int8Array] = {}
 
@@ -98,11 +99,8 @@ class Probe:
         def adjust(step: ConvStep, x: Tensor) -> None:
             sums = F.conv2d(x, self.weight[step.name], None, step.stride)
             if self._picked and (step.name in self._picked or step.name == self.last):
-                factors = correction_factors(step, sums, self.calibration)
-                self._amplify(step.name, factors)
-                sums *= factors[:, None, None]
-            means = torch.from_numpy(self.calibration.output_means[step.name]).float()
-            self.bias[step.name] = means - sums.mean(dim=(0, 2, 3))
+                self._amplify(step.name, restore_scale(self.calibration, step.name, sums))
+            self.bias[step.name] = restoring_bias(self.calibration, step.name, sums)
 
         with torch.no_grad():
             self.logits(self.correction_images, adjust)

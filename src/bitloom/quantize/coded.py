@@ -21,8 +21,8 @@ from torch import Tensor
 
 from bitloom.graph.execute import pad2d
 from bitloom.graph.ir import Relu
+from bitloom.quantize.correction import restore_scale, restoring_bias
 from bitloom.quantize.fake import dequantized
-from bitloom.quantize.gain import deviation_factors, output_samples, restoring_gain
 from bitloom.quantize.lower import ConcatStep, ConvStep, Lowered, step_inputs
 from bitloom.quantize.observe import ActivationQuantizer, Calibration
 from bitloom.quantize.qgraph import Int8Array, QConv, QuantGraph
@@ -73,12 +73,10 @@ class CodedNetwork:
                 if isinstance(step, ConvStep):
                     y = self._convolve[step.name](live[step.input])
                     if calibration is not None:
-                        factors = correction_factors(step, y, calibration)
+                        factors = restore_scale(calibration, step.name, y)
                         self.gains[step.name] *= factors
                         self._convolve[step.name].scale.mul_(factors)
-                        y.mul_(factors[:, None, None])
-                        means = torch.from_numpy(calibration.output_means[step.name]).float()
-                        self.bias[step.name] = means - y.mean(dim=(0, 2, 3))
+                        self.bias[step.name] = restoring_bias(calibration, step.name, y)
                     y = y.add_(self.bias[step.name][:, None, None])
                 else:
                     y = pool_step(step, _reals(live[step.input], quantizers[step.input]))
@@ -88,15 +86,6 @@ class CodedNetwork:
             for name in [n for n in live if last.get(n, index) <= index and n != self.lowered.output]:
                 del live[name]
         return _reals(live[self.lowered.output], quantizers[self.lowered.output]).flatten(1)
-
-
-def correction_factors(step: ConvStep, y: Tensor, calibration: Calibration) -> Tensor:
-    """Factors (Cout,) float32 of a layer's scales, from its outputs y (N, Cout, H, W) on the bias-correction images."""
-    if step.name == calibration.lowered.convs[-1].name:
-        return torch.full((y.shape[1],), restoring_gain(calibration.last_outputs, output_samples(y)))
-    found = y.var(dim=(0, 2, 3), correction=0).double().sqrt().numpy()
-    count = y.shape[0] * y.shape[2] * y.shape[3]
-    return torch.from_numpy(deviation_factors(calibration.output_deviations[step.name], found, count)).float()
 
 
 def coded_network(lowered: Lowered, qgraph: QuantGraph) -> CodedNetwork:

@@ -7,9 +7,9 @@ float output, and where a residual joins, the error of that too), the best real 
     W' = W + strength * (Cov(t, x') - W Cov(x')) (Cov(x') + ridge I)^-1,
 
 and W' is rounded under Cov(x') by GPTQ, scale search and coordinate descent; the bias keeps the mean of t, and the
-last layer follows its target with a slope of one (`gain.py`). The same
-objective as the asymmetric calibration of GPTAQ (Li et al., 2025). Regression over-fits where the inputs are many and
-the images few, so held-out images choose, for each layer, among the strengths and the rows that the layer had before.
+last layer follows its target with a slope of one (`gain.py`). The same objective as the asymmetric calibration of GPTAQ
+(Li et al., 2025). Regression over-fits where the inputs are many and the images few, so held-out images choose, for
+each layer, among the strengths and the rows that the layer had before.
 """
 
 from __future__ import annotations
@@ -115,7 +115,7 @@ def _layer(
         if error < best:
             best, chosen = error, strength
             layer.assign(codes, scale, bias)
-    if step.name == network.lowered.convs[-1].name:
+    if step.name == network.lowered.last.name:
         found = fit.inputs @ layer().flatten(1).T
         gain = restoring_gain(fit.targets.T[None], found.T[None])
         layer.log_scale.add_(math.log(gain))

@@ -91,6 +91,11 @@ class Lowered:
         """The steps with weights, in order."""
         return tuple(step for step in self.steps if isinstance(step, ConvStep))
 
+    @property
+    def last(self) -> ConvStep:
+        """The last step with weights, whose outputs the logits follow."""
+        return self.convs[-1]
+
 
 def step_inputs(step: Step) -> tuple[str, ...]:
     """Names of the tensors that a step reads."""

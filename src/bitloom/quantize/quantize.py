@@ -14,7 +14,8 @@ from bitloom.errors import BudgetError, GraphError
 from bitloom.graph.ir import Graph
 from bitloom.numerics.requantize import requantize
 from bitloom.quantize.assemble import make_conv, make_pool
-from bitloom.quantize.gain import deviation_factors, output_samples, restoring_gain
+from bitloom.quantize.correction import scale_factors
+from bitloom.quantize.gain import output_samples
 from bitloom.quantize.lower import ConcatStep, ConvStep, Lowered, step_inputs
 from bitloom.quantize.observe import Calibration
 from bitloom.quantize.qgraph import Int8Array, QConcat, QConv, QNode, QTensor, QuantGraph
@@ -54,18 +55,22 @@ def quantize(
     nodes: list[QNode] = []
     runner = _Runner(calibration, tensors) if opts.bias_correction else None
     for step in lowered.steps:
-        node: QNode
-        if isinstance(step, ConvStep):
-            bits = allocation.bits[step.name].astype(np.int8)
-            codes, scale = table[step.name].pick(bits)
-            node = _conv(step, tensors, codes, bits, scale, calibration, runner)
-        elif isinstance(step, ConcatStep):
-            node = QConcat(step.name, step.inputs, step.output)
+        if not isinstance(step, ConvStep):
+            rest = (
+                QConcat(step.name, step.inputs, step.output)
+                if isinstance(step, ConcatStep)
+                else make_pool(step, tensors)
+            )
+            if runner is not None:
+                runner.run(rest)
+            nodes.append(rest)
+            continue
+        bits = allocation.bits[step.name].astype(np.int8)
+        codes, scale = table[step.name].pick(bits)
+        if runner is None:
+            nodes.append(make_conv(step, tensors, codes, bits, scale, step.bias.astype(np.float64)))
         else:
-            node = make_pool(step, tensors)
-        if runner is not None and not isinstance(node, QConv):
-            runner.run(node)
-        nodes.append(node)
+            nodes.append(runner.convolution(step, codes, bits, scale))
     return QuantGraph(graph.name, tensors, tuple(nodes), lowered.input, lowered.output)
 
 
@@ -96,36 +101,6 @@ def _rounded(calibration: Calibration, allocation: BitAllocation, opts: Quantize
     return {s.name: round_layer(s.weight.reshape(s.weight.shape[0], -1), None, used) for s in calibration.lowered.convs}
 
 
-def _conv(
-    step: ConvStep,
-    tensors: dict[str, QTensor],
-    codes: Int8Array,
-    bits: Int8Array,
-    scale: npt.NDArray[np.float64],
-    calibration: Calibration,
-    runner: _Runner | None,
-) -> QConv:
-    """The integer layer; with a runner its biases and scales keep the float layer's mean outputs and their deviations
-    on the calibration images, and the scales of the last layer its slope."""
-    bias = step.bias.astype(np.float64)
-    if runner is None:
-        return make_conv(step, tensors, codes, bits, scale, bias)
-    source = tensors[step.input]
-    acc = runner.accumulate(step, codes.reshape(step.weight.shape))
-    if step.name == calibration.lowered.convs[-1].name:
-        found = output_samples(torch.from_numpy(acc)) * torch.from_numpy(source.scale * scale)[:, None]
-        scale = scale * restoring_gain(calibration.last_outputs, found)
-    else:
-        spread = _deviations(acc) * np.abs(source.scale * scale)
-        count = acc.size // acc.shape[1]
-        scale = scale * deviation_factors(calibration.output_deviations[step.name], spread, count)
-    centred = acc.mean(axis=(0, 2, 3), dtype=np.float64) - source.zero_point * codes.sum(axis=1, dtype=np.int64)
-    bias = calibration.output_means[step.name] - centred * source.scale * scale
-    node = make_conv(step, tensors, codes, bits, scale, bias)
-    runner.finish(node, acc if np.array_equal(node.weight.reshape(codes.shape), codes) else None)
-    return node
-
-
 def _deviations(acc: npt.NDArray[np.int32]) -> npt.NDArray[np.float64]:
     """Standard deviation (Cout,) of the channels of sums (N, Cout, H, W), an image at a time."""
     mean = acc.mean(axis=(0, 2, 3), dtype=np.float64)
@@ -134,25 +109,40 @@ def _deviations(acc: npt.NDArray[np.int32]) -> npt.NDArray[np.float64]:
 
 
 class _Runner:
-    """Runs the integer layers made so far on the bias-correction images; tensors are freed after their last use."""
+    """Makes and runs integer layers on the bias-correction images; tensors are freed after their last use."""
 
     def __init__(self, calibration: Calibration, tensors: dict[str, QTensor]) -> None:
         lowered = calibration.lowered
         shell = QuantGraph(lowered.name, tensors, (), lowered.input, lowered.output)
-        self.tensors = tensors
+        self.calibration, self.tensors = calibration, tensors
         self.live = {lowered.input: quantize_input(shell, calibration.correction_images)}
         self.left: dict[str, int] = {}
         for step in lowered.steps:
             for name in step_inputs(step):
                 self.left[name] = self.left.get(name, 0) + 1
 
-    def accumulate(self, step: ConvStep, weight: Int8Array) -> npt.NDArray[np.int32]:
+    def convolution(self, step: ConvStep, codes: Int8Array, bits: Int8Array, scale: npt.NDArray[np.float64]) -> QConv:
+        """The integer layer, run: its biases and scales keep the float layer's mean outputs and their deviations, and
+        the scales of the last layer its slope."""
+        calibration, source = self.calibration, self.tensors[step.input]
+        acc = self._accumulate(step, codes.reshape(step.weight.shape))
+        unit = source.scale * scale
+        samples = output_samples(torch.from_numpy(acc)) * torch.from_numpy(unit)[:, None]
+        deviations = _deviations(acc) * np.abs(unit)
+        scale = scale * scale_factors(calibration, step.name, samples, deviations, acc.size // acc.shape[1])
+        centred = acc.mean(axis=(0, 2, 3), dtype=np.float64) - source.zero_point * codes.sum(axis=1, dtype=np.int64)
+        bias = calibration.output_means[step.name] - centred * source.scale * scale
+        node = make_conv(step, self.tensors, codes, bits, scale, bias)
+        self._finish(node, acc if np.array_equal(node.weight.reshape(codes.shape), codes) else None)
+        return node
+
+    def _accumulate(self, step: ConvStep, weight: Int8Array) -> npt.NDArray[np.int32]:
         """Sums without bias, (N, Cout, OH, OW)."""
         x, pad = self.live[step.input], self.tensors[step.input].zero_point
         convolve = exact_convolution(weight, step.stride, step.padding, pad)
         return np.concatenate([convolve(x[i : i + 1]) for i in range(len(x))])
 
-    def finish(self, node: QConv, acc: npt.NDArray[np.int32] | None) -> None:
+    def _finish(self, node: QConv, acc: npt.NDArray[np.int32] | None) -> None:
         """Codes of a layer from its sums (None: computed again, the weights changed)."""
         if acc is None:
             self.run(node)
