@@ -18,7 +18,7 @@ from bitloom.allocate.hbp import LayerCosts
 from bitloom.errors import BudgetError
 
 NEVER = float("inf")
-PRUNED = (1.0, 4.0, 16.0, NEVER)
+PRUNED = (1.0, 4.0, 16.0, NEVER)  #: factors that are tried on the cost of width 0
 
 
 class Solution(Protocol):
@@ -64,51 +64,41 @@ def choose_trust(
     no channel of width 0 or 1 that costs anything. Raises BudgetError as `solve` does with plain costs; factors that
     leave nothing within the budget are out.
     """
-    search = _Search(layers, widths, solve, judge)
-    for pruned in PRUNED:
-        search.visit(Trust(pruned))
-    search.visit(replace(search.trust, binary=NEVER))
-    search.visit(Trust(NEVER, NEVER))
-    assert search.best is not None
-    return search.best, search.trust
+    plain = solve(Trust().weigh(layers, widths))
+    if not _doubtful(plain.allocation, layers, widths):
+        return plain, Trust()
+    judged = [_Judged(plain, Trust(), judge(plain.allocation))]
 
+    def least() -> _Judged[S]:
+        return min(judged, key=lambda j: j.loss)
 
-@dataclass
-class _Search(Generic[S]):
-    layers: Mapping[str, LayerCosts]
-    widths: tuple[int, ...]
-    solve: Callable[[Mapping[str, LayerCosts]], S]
-    judge: Callable[[BitAllocation], float]
-
-    def __post_init__(self) -> None:
-        self.best: S | None = None
-        self.trust, self.least = Trust(), NEVER
-        self.seen: list[BitAllocation] = []
-        self.clear = False
-
-    def visit(self, trust: Trust) -> None:
-        """Solves and, unless the allocation is known or no choice is to be made, judges."""
-        if self.clear:
-            return
+    def visit(trust: Trust) -> None:
         try:
-            found = self.solve(trust.weigh(self.layers, self.widths))
+            found = solve(trust.weigh(layers, widths))
         except BudgetError:
-            if self.best is None:
-                raise
             return
-        if self.best is None and not self._doubtful(found.allocation):
-            self.best, self.trust, self.clear = found, trust, True
-        elif not any(found.allocation.same_widths(other) for other in self.seen):
-            self.seen.append(found.allocation)
-            loss = self.judge(found.allocation)
-            if self.best is None or loss < self.least:
-                self.best, self.trust, self.least = found, trust, loss
+        if not any(found.allocation.same_widths(other.solution.allocation) for other in judged):
+            judged.append(_Judged(found, trust, judge(found.allocation)))
 
-    def _doubtful(self, allocation: BitAllocation) -> bool:
-        """Whether a channel of width 0 or 1 costs something."""
-        columns = [self.widths.index(b) for b in (0, 1) if b in self.widths]
-        return any(
-            bool((self.layers[name].cost[bits == self.widths[c], c] > 0).any())
-            for name, bits in allocation.bits.items()
-            for c in columns
-        )
+    for pruned in PRUNED[1:]:
+        visit(Trust(pruned))
+    visit(replace(least().trust, binary=NEVER))
+    visit(Trust(NEVER, NEVER))
+    return least().solution, least().trust
+
+
+@dataclass(frozen=True)
+class _Judged(Generic[S]):
+    solution: S
+    trust: Trust
+    loss: float
+
+
+def _doubtful(allocation: BitAllocation, layers: Mapping[str, LayerCosts], widths: tuple[int, ...]) -> bool:
+    """Whether a channel of width 0 or 1 costs something."""
+    columns = [widths.index(b) for b in (0, 1) if b in widths]
+    return any(
+        bool((layers[name].cost[bits == widths[c], c] > 0).any())
+        for name, bits in allocation.bits.items()
+        for c in columns
+    )
