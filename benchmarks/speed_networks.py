@@ -19,12 +19,13 @@ from torch import Tensor
 
 from bitloom import zoo
 from bitloom.allocate.allocation import WIDTHS, BitAllocation
-from bitloom.allocate.latency import WIDE, LatencyAllocator
+from bitloom.allocate.latency import LatencyAllocator
 from bitloom.data.images import Preprocess, load_images
 from bitloom.explore.pricing import NetworkCycles
 from bitloom.frontends.load import load_model
 from bitloom.graph.execute import execute
 from bitloom.graph.ir import Conv, Graph, Linear
+from bitloom.numerics.packing import TWO_PASS_BITS
 from bitloom.quantize.observe import CalibrationOptions, calibrate
 from bitloom.quantize.qgraph import QuantGraph
 from bitloom.quantize.quantize import QuantizeOptions, quantize
@@ -123,7 +124,7 @@ def _draw(graph: Graph, model: BitAllocation) -> BitAllocation:
     """Widths below 6 drawn channel by channel, as often as the model's weights have them; then one bit more or less
     here and there until the mean is BUDGET. VGG-16's fully connected layers have FC_BITS everywhere."""
     rng = np.random.default_rng(SEED)
-    narrow = {b: n for b, n in model.histogram.items() if b < WIDE}
+    narrow = {b: n for b, n in model.histogram.items() if b < TWO_PASS_BITS}
     values, share = np.array(list(narrow)), np.array(list(narrow.values()), dtype=np.float64)
     layers = {n.name: n.op for n in graph.nodes if isinstance(n.op, Conv | Linear)}
     inputs = {name: int(np.prod(op.weight.shape[1:])) for name, op in layers.items()}
@@ -144,7 +145,7 @@ def _level(bits: dict[str, Int8Array], inputs: dict[str, int], order: Iterable[t
     over -= int(BUDGET * sum(b.size * inputs[n] for n, b in bits.items()))
     step = 1 if over <= 0 else -1
     for name, channel in order:
-        if 2 <= bits[name][channel] + step < WIDE and (over > 0 or over + inputs[name] <= 0):
+        if 2 <= bits[name][channel] + step < TWO_PASS_BITS and (over > 0 or over + inputs[name] <= 0):
             bits[name][channel] += step
             over += step * inputs[name]
         if step < 0 and over <= 0:

@@ -98,7 +98,7 @@ def test_a_front_starts_warm() -> None:
     shared = LatencyAllocator(layers, FEW, Toy())
     costs = [shared.allocate(8 * 32, limit).objective for limit in (260, 230, 200, 170)]
     assert costs == sorted(costs)
-    assert len(shared.cuts) > 1
+    assert len(shared.cycles.cuts) > 1
 
 
 def test_pruned_channels_count_as_no_bits() -> None:

@@ -9,6 +9,7 @@ import numpy as np
 
 from bitloom.errors import TargetError
 from bitloom.explore.layers import IntArray, Layer, Tensor
+from bitloom.numerics.packing import LOW_BITS, TWO_PASS_BITS
 
 BEAT_BYTES = 16
 
@@ -218,6 +219,6 @@ def planes_and_words(bits: IntArray, shape: Shape, steps: int) -> tuple[IntArray
     lanes = np.zeros(vectors * shape.vector, np.int64)
     lanes[: bits.size] = bits
     wide = lanes.reshape(vectors, shape.vector)
-    lo = np.where(wide >= 6, 4, wide).max(axis=1)
-    hi = np.where(wide >= 6, wide - 4, 0).max(axis=1)
+    lo = np.where(wide >= TWO_PASS_BITS, LOW_BITS, wide).max(axis=1)
+    hi = np.where(wide >= TWO_PASS_BITS, wide - LOW_BITS, 0).max(axis=1)
     return lo, hi, shape.header_words + steps * wide

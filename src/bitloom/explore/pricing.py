@@ -21,6 +21,7 @@ from bitloom.explore.stream import Stream, ddr_limits
 from bitloom.explore.tiles import Tiling, tiling
 from bitloom.explore.timing import DEFAULT_TIMING, Timing
 from bitloom.graph.ir import Graph
+from bitloom.numerics.packing import LOW_BITS, TWO_PASS_BITS
 from bitloom.program.ordering import choose_order, reorder, tied_tensors
 from bitloom.program.plan import Plan, plan
 from bitloom.quantize.qgraph import Int8Array, QConv, QuantGraph
@@ -83,7 +84,7 @@ class NetworkCycles:
             per_pass[name] = abs(float(second - base))
             lanes = np.zeros(-(-node.bits.size // self.vector) * self.vector, np.int64)
             lanes[: node.bits.size] = node.bits
-            wide[name] = int((lanes.reshape(-1, self.vector) >= 6).any(axis=1).sum())
+            wide[name] = int((lanes.reshape(-1, self.vector) >= TWO_PASS_BITS).any(axis=1).sum())
         return CyclePrices(int(base), per_bit, per_pass, wide)
 
     def _variants(self, load: Workload, owner: list[IntArray]) -> tuple[Tiling, Feed]:
@@ -121,7 +122,7 @@ class NetworkCycles:
             one = np.flatnonzero(nest.hi == 0)
             lo, hi = nest.lo.copy(), nest.hi.copy()
             at = int(one[0]) if one.size else nest.hi.size - 1
-            lo[at], hi[at] = 4, 2 if one.size else 0
+            lo[at], hi[at] = LOW_BITS, TWO_PASS_BITS - LOW_BITS if one.size else 0
             nests[c] = replace(nest, lo=lo, hi=hi)
         changed = replace(load, nests=tuple(nests))
         return tiling(changed, np.array([self.arch.acc_groups]), np.array([self.arch.drain_channels]), self.timing)

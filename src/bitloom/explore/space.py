@@ -9,6 +9,7 @@ import numpy as np
 
 from bitloom.explore.layers import Layer, Network
 from bitloom.explore.loops import BEAT_BYTES, Shape
+from bitloom.numerics.packing import TWO_PASS_BITS
 from bitloom.target.device import Device
 
 
@@ -53,7 +54,7 @@ def ideal_cycles(layer: Layer, shape: Shape) -> int:
         return -(-positions // p) * layer.input.chunks(c) * layer.kernel[0] * layer.kernel[1]
     lanes = np.zeros(-(-layer.bits.size // m) * m, np.int64)
     lanes[: layer.bits.size] = layer.bits
-    passes = int((1 + (lanes.reshape(-1, m) >= 6).any(axis=1)).sum())
+    passes = int((1 + (lanes.reshape(-1, m) >= TWO_PASS_BITS).any(axis=1)).sum())
     taps = layer.kernel[0] * layer.kernel[1]
     if layer.first:
         return -(-positions // p) * -(-taps * layer.input.parts[0] // c) * passes

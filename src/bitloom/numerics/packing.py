@@ -7,13 +7,15 @@ import numpy.typing as npt
 
 from bitloom.numerics.fixed import Int64Array
 
+TWO_PASS_BITS = 6  #: widths from here on have two digits and take two passes of the array
+LOW_BITS = 4  #: of the low digit of two
 PACK_CONSTANT = (1 << 11) * (1 + (1 << 10) + (1 << 22) + (1 << 32))
 
 
 def digits(weight: npt.ArrayLike) -> tuple[Int64Array, Int64Array]:
     """(hi, lo) with `weight = 16*hi + lo`, lo in 0..15, hi signed; for widths 6..8. Any integer shape, int64."""
     wide = np.asarray(weight, dtype=np.int64)
-    return np.asarray(wide >> 4), np.asarray(wide & 15)
+    return np.asarray(wide >> LOW_BITS), np.asarray(wide & 15)
 
 
 def pack_products(

@@ -16,8 +16,8 @@ import numpy as np
 import numpy.typing as npt
 
 from bitloom.graph.ties import Ties
+from bitloom.numerics.packing import TWO_PASS_BITS
 from bitloom.program.regions import IntArray
-from bitloom.program.weights import TWO_PASS_BITS
 from bitloom.quantize.qgraph import Int8Array, QConcat, QConv, QNode, QuantGraph
 from bitloom.target.arch import ArchConfig
 

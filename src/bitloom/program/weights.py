@@ -8,6 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from bitloom.errors import ProgramError
+from bitloom.numerics.packing import LOW_BITS, TWO_PASS_BITS
 from bitloom.program.inputs import BEAT, fold_weights
 from bitloom.program.regions import IntArray, Uint8Array, slots
 from bitloom.program.steps import EngineStep
@@ -15,7 +16,6 @@ from bitloom.quantize.qgraph import Int8Array, QConv
 from bitloom.target.arch import ArchConfig
 
 HEADER_BITS = 64
-TWO_PASS_BITS = 6  #: widths from here on take two digits
 
 
 def tag_bits(arch: ArchConfig) -> int:
@@ -178,7 +178,7 @@ class WeightPacker:
         inside = word - starts[vector] - header_words(self.arch)
         width = np.maximum(bits[vector], 1)
         step, plane = inside // width, inside % width
-        low = np.where(width >= TWO_PASS_BITS, plane >= width - 4, True)
+        low = np.where(width >= TWO_PASS_BITS, plane >= width - LOW_BITS, True)
         within = np.where(inside < 0, 0, 1 + 2 * step + low)
         return np.asarray((vector.astype(np.int64) << 32) + within, dtype=np.int64)
 
