@@ -13,13 +13,15 @@ from hypothesis import strategies as st
 from bitloom.errors import GraphError
 from bitloom.numerics.fixed import clamp, round_half_up, rshift
 from bitloom.numerics.requantize import (
+    FRACTION_BITS,
     RATIO_LIMIT,
+    SHIFTS,
+    Requant,
     accumulator_bound,
     choose_requant,
     requantize,
     residual_multiplier,
 )
-from bitloom.quantize.qgraph import FRACTION_BITS, SHIFTS, Requant
 
 
 @given(st.integers(-(1 << 50), 1 << 50), st.integers(0, 30))

@@ -2,19 +2,40 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
 import numpy.typing as npt
 
 from bitloom.errors import GraphError
 from bitloom.numerics.fixed import Int64Array, clamp, round_half_up, rshift
-from bitloom.quantize.qgraph import FRACTION_BITS, SHIFTS, Int8Array, Requant
 
+Int8Array = npt.NDArray[np.int8]
+SHIFTS = (4, 10, 16, 22)  #: legal S
+FRACTION_BITS = 12  #: of t, u, post and mr
 A_LIMIT = 1 << 26  #: |A| stays below
 T_LIMIT = 1 << 31  #: |t| and |u| stay below
 MULT_LIMIT = 1 << 17  #: |m| stays below
 RES_MULT_LIMIT = 1 << 16  #: mr stays below
 #: The largest ratio s_a*s_c/s_y that a multiplier can hold (exclusive): m = 2^17 at the smallest shift.
 RATIO_LIMIT = MULT_LIMIT / 2 ** (SHIFTS[0] + FRACTION_BITS)
+
+
+@dataclass(frozen=True, eq=False)
+class Requant:
+    """Per-channel requantization: arrays of length Cout (length 1 for pools)."""
+
+    mult: npt.NDArray[np.int32]  #: m, |m| <= 131071
+    s_sel: Int8Array  #: index into SHIFTS
+    pre: Int8Array  #: 0 or 1
+    post: int  #: 12 fractional bits: z_y*4096 - z_r*res_mult
+    lo: int
+    hi: int
+    res_mult: int = 0  #: 12 fractional bits; 0 without residual
+
+
+#: Codes pass unchanged (docs/spec/arithmetic.md, "Pooling").
+IDENTITY = Requant(np.array([1 << 16], np.int32), np.zeros(1, np.int8), np.zeros(1, np.int8), 0, -127, 127)
 
 
 def requantize(acc: npt.ArrayLike, requant: Requant, residual: npt.ArrayLike | None = None) -> Int8Array:

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from bitloom.numerics.requantize import FRACTION_BITS, SHIFTS
 from bitloom.program.commands import HEADER_BEATS, Base, Command, Opcode, decode
 from bitloom.program.container import Program
 from bitloom.program.inputs import FoldSpec, InputSpec
-from bitloom.quantize.qgraph import FRACTION_BITS, SHIFTS
 
 
 def disassemble(program: Program, taps: bool = False) -> str:

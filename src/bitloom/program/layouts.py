@@ -10,34 +10,16 @@ identity.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
-
-import numpy as np
+from dataclasses import dataclass, replace
 
 from bitloom.errors import UnsupportedLayerError
+from bitloom.graph.ties import Classes
+from bitloom.numerics.requantize import IDENTITY
 from bitloom.program.geometry import Reading, Window, window_of
 from bitloom.program.regions import canonical_segments
-from bitloom.quantize.qgraph import QConcat, QConv, QNode, QPool, QTensor, QuantGraph, Requant
+from bitloom.quantize.qgraph import QConcat, QConv, QNode, QPool, QTensor, QuantGraph
 
-IDENTITY = Requant(
-    np.array([1 << 16], dtype=np.int32), np.zeros(1, dtype=np.int8), np.zeros(1, dtype=np.int8), 0, -127, 127
-)
 COPY_SUFFIX = ".split"
-
-
-@dataclass
-class _Classes:
-    """Union of names."""
-
-    parent: dict[str, str] = field(default_factory=dict)
-
-    def find(self, name: str) -> str:
-        while self.parent.setdefault(name, name) != name:
-            name = self.parent[name]
-        return name
-
-    def join(self, a: str, b: str) -> None:
-        self.parent[self.find(b)] = self.find(a)
 
 
 @dataclass(frozen=True, eq=False)
@@ -84,8 +66,8 @@ def lay_out(graph: QuantGraph, channels: int, folded: bool, in_place: bool = Fal
         together = together | apart
 
 
-def _layout_classes(graph: QuantGraph, together: set[tuple[str, str]]) -> _Classes:
-    classes = _Classes()
+def _layout_classes(graph: QuantGraph, together: set[tuple[str, str]]) -> Classes:
+    classes = Classes()
     for a, b in together:
         classes.join(a, b)
     for node in graph.nodes:
@@ -173,7 +155,7 @@ def _pitches(
 
 def _segments(graph: QuantGraph, channels: int) -> dict[str, tuple[int, ...]]:
     """Pools keep channels in place; a concatenation leaves holes after inputs that do not fill their last chunk."""
-    classes = _Classes()
+    classes = Classes()
     for node in graph.nodes:
         if isinstance(node, QPool):
             classes.join(node.input, node.output)

@@ -9,15 +9,22 @@ import numpy.typing as npt
 
 from bitloom.errors import GraphError
 from bitloom.numerics.fixed import round_half_up
-from bitloom.numerics.requantize import accumulator_bound, choose_requant, effective_ratio, residual_multiplier
+from bitloom.numerics.requantize import (
+    FRACTION_BITS,
+    IDENTITY,
+    Requant,
+    accumulator_bound,
+    choose_requant,
+    effective_ratio,
+    residual_multiplier,
+)
 from bitloom.quantize.lower import ConvStep, PoolStep
-from bitloom.quantize.qgraph import FRACTION_BITS, Int8Array, QConv, QPool, QTensor, Requant
+from bitloom.quantize.qgraph import Int8Array, QConv, QPool, QTensor
 
 BIAS_LIMIT = 1 << 25  #: |b / (s_a*s_c)| of a channel with weights
 CONSTANT_LIMIT = 4000.0  #: codes; a constant beyond saturates any sum with a residual
 SUM_LIMIT = 1 << 23  #: |sum| of a pool
 Float64Array = npt.NDArray[np.float64]
-IDENTITY = Requant(np.array([1 << 16], np.int32), np.zeros(1, np.int8), np.zeros(1, np.int8), 0, -127, 127)
 
 
 def make_conv(

@@ -27,6 +27,7 @@ from bitloom.graph.ir import (
     Pads,
     Relu,
 )
+from bitloom.graph.ties import Classes
 
 Map = tuple[int, int, int]
 
@@ -114,7 +115,7 @@ class _Lowering:
     graph: Graph
     real: dict[str, str] = field(default_factory=dict)  # through Flatten
     shapes: dict[str, Map] = field(default_factory=dict)
-    parent: dict[str, str] = field(default_factory=dict)
+    scales: Classes = field(default_factory=Classes)  # tensors of one scale
     steps: list[Step] = field(default_factory=list)
     claimed: set[str] = field(default_factory=set)
 
@@ -129,10 +130,10 @@ class _Lowering:
                 if len(node.op.shape) != 3:
                     raise GraphError(f"input '{node.name}' has shape {node.op.shape}, must be (C, H, W)")
                 c, h, w = node.op.shape
-                self._add_tensor(node.name, (c, h, w))
+                self.shapes[node.name] = (c, h, w)
             elif node.name in by_tail:
                 self._emit(by_tail[node.name])
-        group = {name: self._find(name) for name in self.shapes}
+        group = {name: self.scales.find(name) for name in self.shapes}
         first, last = self.graph.input.name, self.real[self.graph.output]
         return Lowered(self.graph.name, tuple(self.steps), dict(self.shapes), group, first, last)
 
@@ -198,9 +199,9 @@ class _Lowering:
         shape = (step.weight.shape[0] if isinstance(step, ConvStep) else c, rows, cols)
         if step.residual is not None and self.shapes[step.residual] != shape:
             raise GraphError(f"{step.output}: adds {self.shapes[step.residual]} to {shape}; both must have one shape")
-        self._add_tensor(step.output, shape)
+        self.shapes[step.output] = shape
         if isinstance(step, PoolStep) and step.same_scale:
-            self._tie(step.input, step.output)
+            self.scales.join(step.input, step.output)
         self.steps.append(step)
 
     def _step(self, node: Node, x: str, output: str) -> ConvStep | PoolStep:
@@ -245,22 +246,10 @@ class _Lowering:
         maps = [self.shapes[x] for x in inputs]
         if len({m[1:] for m in maps}) != 1:
             raise UnsupportedLayerError(f"{node.name}: concatenates maps {maps}; heights and widths must be equal")
-        self._add_tensor(node.name, (sum(m[0] for m in maps), *maps[0][1:]))
+        self.shapes[node.name] = (sum(m[0] for m in maps), *maps[0][1:])
         for x in inputs:
-            self._tie(x, node.name)
+            self.scales.join(x, node.name)
         self.steps.append(ConcatStep(node.name, tuple(inputs), node.name))
-
-    def _add_tensor(self, name: str, shape: Map) -> None:
-        self.shapes[name] = shape
-        self.parent[name] = name
-
-    def _find(self, name: str) -> str:
-        while self.parent[name] != name:
-            name = self.parent[name]
-        return name
-
-    def _tie(self, a: str, b: str) -> None:
-        self.parent[self._find(b)] = self._find(a)
 
 
 def _overhang(op: MaxPool | AvgPool, h: int, w: int) -> Pads:

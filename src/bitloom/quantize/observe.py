@@ -18,10 +18,9 @@ from bitloom.errors import DataError
 from bitloom.graph.execute import check_images, execute
 from bitloom.graph.ir import Graph
 from bitloom.numerics.fixed import round_half_up
-from bitloom.numerics.requantize import RATIO_LIMIT, representable_ratio
+from bitloom.numerics.requantize import FRACTION_BITS, RATIO_LIMIT, representable_ratio
 from bitloom.quantize.gain import output_samples
 from bitloom.quantize.lower import ConcatStep, ConvStep, Lowered, PoolStep, lower
-from bitloom.quantize.qgraph import FRACTION_BITS
 
 Values = npt.NDArray[np.float32]
 TINY_SCALE = 2.0**-30  #: of a tensor that is zero on every image, before its producer's floor raises it

@@ -8,11 +8,10 @@ import numpy as np
 import numpy.typing as npt
 
 from bitloom.graph.ir import Pads
+from bitloom.numerics.requantize import Requant
 
 Int8Array = npt.NDArray[np.int8]
 Int32Array = npt.NDArray[np.int32]
-SHIFTS = (4, 10, 16, 22)
-FRACTION_BITS = 12
 
 
 @dataclass(frozen=True)
@@ -23,19 +22,6 @@ class QTensor:
     shape: tuple[int, int, int]
     scale: float
     zero_point: int
-
-
-@dataclass(frozen=True, eq=False)
-class Requant:
-    """Per-channel requantization: arrays of length Cout (length 1 for pools)."""
-
-    mult: Int32Array  #: m, |m| <= 131071
-    s_sel: Int8Array  #: index into SHIFTS
-    pre: Int8Array  #: 0 or 1
-    post: int  #: 12 fractional bits: z_y*4096 - z_r*res_mult
-    lo: int
-    hi: int
-    res_mult: int = 0  #: 12 fractional bits; 0 without residual
 
 
 @dataclass(frozen=True, eq=False)

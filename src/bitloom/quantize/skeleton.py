@@ -7,8 +7,9 @@ from collections.abc import Mapping
 import numpy as np
 
 from bitloom.graph.ir import Graph
+from bitloom.numerics.requantize import Requant
 from bitloom.quantize.lower import ConcatStep, ConvStep, lower
-from bitloom.quantize.qgraph import Int8Array, QConcat, QConv, QNode, QPool, QTensor, QuantGraph, Requant
+from bitloom.quantize.qgraph import Int8Array, QConcat, QConv, QNode, QPool, QTensor, QuantGraph
 from bitloom.quantize.quantize import check_allocation
 
 
