@@ -12,6 +12,17 @@ import numpy as np
 import numpy.typing as npt
 
 from bitloom.errors import UnsupportedLayerError
+from bitloom.program.geometry import Reading
+from bitloom.program.layouts import (
+    COPY_SUFFIX,
+    Reader,
+    choose_pitch,
+    choose_split,
+    layout_classes,
+    map_widths,
+    reader_of,
+    window_of_node,
+)
 from bitloom.quantize.qgraph import QConcat, QConv, QNode, QPool, QuantGraph
 
 IntArray = npt.NDArray[np.int64]
@@ -100,43 +111,9 @@ def _geometry(node: QConv | QPool, graph: QuantGraph) -> tuple[tuple[int, int], 
     return kernel, stride
 
 
-class _Classes:
-    """Tensors that must share a layout."""
-
-    def __init__(self) -> None:
-        self.parent: dict[str, str] = {}
-
-    def find(self, name: str) -> str:
-        while self.parent.setdefault(name, name) != name:
-            name = self.parent[name]
-        return name
-
-    def join(self, a: str, b: str) -> None:
-        self.parent[self.find(b)] = self.find(a)
-
-
-@dataclass(frozen=True)
-class _Reader:
-    """A CONV or POOL as a reader of its input; kind: any, split, flat or plain. writes: its output and its residual."""
-
-    name: str
-    input: str
-    writes: tuple[str, ...]
-    kind: str
-    out_width: int
-
-
-def _reader(node: QConv | QPool, graph: QuantGraph) -> _Reader:
-    kernel, stride = _geometry(node, graph)
-    inside, outside = graph.tensors[node.input].shape[1:], graph.tensors[node.output].shape[1:]
-    if outside == (1, 1):
-        kind = "any"
-    elif stride == (2, 2):
-        kind = "split"
-    else:
-        kind = "flat" if kernel == (1, 1) and inside == outside and not any(node.padding) else "plain"
-    writes = (node.output,) if node.residual is None else (node.output, node.residual)
-    return _Reader(node.name, node.input, writes, kind, outside[1])
+def _reader(node: QConv | QPool, graph: QuantGraph) -> Reader:
+    _geometry(node, graph)  # refuses what has no loop nest
+    return reader_of(node, window_of_node(node, graph.tensors[node.input]))
 
 
 def _layouts(graph: QuantGraph) -> tuple[dict[str, bool], dict[str, int]]:
@@ -145,55 +122,16 @@ def _layouts(graph: QuantGraph) -> tuple[dict[str, bool], dict[str, int]]:
     A residual shares its output's layout unless it is plain with its rows back to back.
     """
     nodes = [n for n in graph.nodes if not isinstance(n, QConcat)]
+    readers = [_reader(n, graph) for n in nodes]
     added = {(n.output, n.residual) for n in nodes if n.residual is not None}
     together: set[tuple[str, str]] = set()
     while True:
-        split, pitch = _layouts_with(graph, [_reader(n, graph) for n in nodes], together)
+        split = choose_split(graph.tensors, readers, layout_classes(graph, together))
+        pitch = choose_pitch(map_widths(graph), readers, split, layout_classes(graph, together))
         apart = {(o, r) for o, r in added if split[r] or pitch[r] != graph.tensors[r].shape[2]} - together
         if not apart:
             return split, pitch
         together |= apart
-
-
-def _layouts_with(
-    graph: QuantGraph, readers: list[_Reader], together: set[tuple[str, str]]
-) -> tuple[dict[str, bool], dict[str, int]]:
-    classes, pitches = _Classes(), _Classes()
-    joined = [(n.output, x) for n in graph.nodes if isinstance(n, QConcat) for x in n.inputs]
-    for a, b in [*together, *joined]:
-        classes.join(a, b)
-        pitches.join(a, b)
-    plain = {r.input for r in readers if r.kind == "plain"}
-    wanted = {r.input for r in readers if r.kind == "split"}
-    changed = True
-    while changed:
-        changed = False
-        plain_classes = {classes.find(t) for t in plain}
-        split_classes = {classes.find(t) for t in wanted} - plain_classes
-        for r in readers:
-            here = classes.find(r.input)
-            others = {classes.find(t) for t in r.writes} - {here}
-            if r.kind != "flat" or here not in split_classes or not others:
-                continue
-            if others & plain_classes:
-                plain.add(r.input)
-            else:
-                for other in others:
-                    classes.join(here, other)
-            changed = True
-            break
-    split = {t: classes.find(t) in split_classes for t in graph.tensors}
-    need = {t: -(-x.shape[2] // 2) if split[t] else x.shape[2] for t, x in graph.tensors.items()}
-    for r in readers:
-        if r.kind in ("plain", "split") and (r.kind == "split") == split[r.input]:
-            need[r.input] = max(need[r.input], r.out_width)
-        elif r.kind == "flat" and split[r.input]:
-            for t in r.writes:
-                pitches.join(r.input, t)
-    widest: dict[str, int] = {}
-    for t, least in need.items():
-        widest[pitches.find(t)] = max(widest.get(pitches.find(t), 0), least)
-    return split, {t: widest[pitches.find(t)] for t in graph.tensors}
 
 
 def network(graph: QuantGraph) -> Network:
@@ -209,7 +147,7 @@ def network(graph: QuantGraph) -> Network:
         return tensors[name]
 
     def relayout(tensor: Tensor, out_width: int) -> Tensor:
-        name = f"{tensor.name}.split"
+        name = tensor.name + COPY_SUFFIX
         if name not in tensors:
             half = max(-(-tensor.width // 2), out_width)
             copy = Tensor(name, tensor.parts, tensor.height, tensor.width, True, half)
@@ -231,7 +169,7 @@ def network(graph: QuantGraph) -> Network:
         source = tensors[node.input]
         out = make(node.output, (oc,) if isinstance(node, QConv) else source.parts, oh, ow)
         first = isinstance(node, QConv) and node.input == graph.input and readers.count(node.input) == 1
-        if _reader(node, graph).kind == "split" and not source.split:
+        if _reader(node, graph).reading is Reading.SPLIT and not source.split:
             source = relayout(source, ow)
         reads = (source.name,) if node.residual is None else (source.name, node.residual)
         bits = node.bits.astype(np.int64) if isinstance(node, QConv) else None

@@ -10,6 +10,7 @@ identity.
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from bitloom.errors import UnsupportedLayerError
@@ -43,6 +44,22 @@ def window_of_node(node: QConv | QPool, tensor: QTensor) -> Window:
     return window_of(node.name, kernel, node.stride, node.padding, tensor.shape[1:])
 
 
+@dataclass(frozen=True)
+class Reader:
+    """A layer as the reader of its input. writes: its output and its residual; columns: of its output's map."""
+
+    input: str
+    writes: tuple[str, ...]
+    reading: Reading
+    columns: int
+
+
+def reader_of(node: QConv | QPool, window: Window) -> Reader:
+    """What `node` demands of its input's layout."""
+    writes = (node.output,) if node.residual is None else (node.output, node.residual)
+    return Reader(node.input, writes, window.reading, window.out_size[1])
+
+
 def lay_out(graph: QuantGraph, channels: int, folded: bool, in_place: bool = False, plain: bool = False) -> LaidOut:
     """Layouts of all tensors for chunks of `channels`; folded: the input's only reader takes it through the fold.
 
@@ -54,19 +71,23 @@ def lay_out(graph: QuantGraph, channels: int, folded: bool, in_place: bool = Fal
     added = {(n.output, n.residual) for n in graph.nodes if not isinstance(n, QConcat) and n.residual is not None}
     together = added if in_place else set[tuple[str, str]]()  # residuals that share the layout of their output
     while True:
-        split_of = dict.fromkeys(graph.tensors, False) if plain else _choose(graph, windows, skip, together)
+        split_of = dict.fromkeys(graph.tensors, False)
+        if not plain:
+            split_of = choose_split(graph.tensors, _readers(graph, windows, skip), layout_classes(graph, together))
         laid_graph, copies = _insert_copies(graph, windows, split_of, skip)
         for node in laid_graph.nodes:
             if node.name not in windows and isinstance(node, QPool):
                 windows[node.name] = window_of_node(node, laid_graph.tensors[node.input])
-        pitch = _pitches(laid_graph, windows, split_of, skip, together)
+        readers, classes = _readers(laid_graph, windows, skip), layout_classes(laid_graph, together)
+        pitch = choose_pitch(map_widths(laid_graph), readers, split_of, classes)
         apart = {p for p in added - together if split_of[p[1]] or pitch[p[1]] != graph.tensors[p[1]].shape[2]}
         if not apart:
             return LaidOut(laid_graph, split_of, pitch, _segments(laid_graph, channels), windows, copies)
         together = together | apart
 
 
-def _layout_classes(graph: QuantGraph, together: set[tuple[str, str]]) -> Classes:
+def layout_classes(graph: QuantGraph, together: Iterable[tuple[str, str]]) -> Classes:
+    """Tensors that share a layout: pairs of `together`, and concatenated tensors with their result."""
     classes = Classes()
     for a, b in together:
         classes.join(a, b)
@@ -77,31 +98,61 @@ def _layout_classes(graph: QuantGraph, together: set[tuple[str, str]]) -> Classe
     return classes
 
 
-def _choose(
-    graph: QuantGraph, windows: dict[str, Window], skip: str | None, together: set[tuple[str, str]]
-) -> dict[str, bool]:
-    classes = _layout_classes(graph, together)
-    readers = [(n, windows[n.name].reading) for n in graph.nodes if not isinstance(n, QConcat) and n.input != skip]
-    plain = {n.input for n, reading in readers if reading is Reading.PLAIN}
-    split = {n.input for n, reading in readers if reading is Reading.SPLIT}
+def choose_split(tensors: Iterable[str], readers: Sequence[Reader], classes: Classes) -> dict[str, bool]:
+    """Tensor -> whether it is phase-split. `classes` gains what readers in flat order tie together."""
+    plain = {r.input for r in readers if r.reading is Reading.PLAIN}
+    split = {r.input for r in readers if r.reading is Reading.SPLIT}
     changed = True
     while changed:
         changed = False
         plain_classes = {classes.find(t) for t in plain}
         split_classes = {classes.find(t) for t in split} - plain_classes
-        for node, reading in readers:
-            here = classes.find(node.input)
-            others = {classes.find(t) for t in (node.output, node.residual) if t is not None} - {here}
-            if reading is not Reading.FLAT or here not in split_classes or not others:
+        for reader in readers:
+            here = classes.find(reader.input)
+            others = {classes.find(t) for t in reader.writes} - {here}
+            if reader.reading is not Reading.FLAT or here not in split_classes or not others:
                 continue
             if others & plain_classes:
-                plain.add(node.input)
+                plain.add(reader.input)
             else:
                 for other in others:
                     classes.join(here, other)
             changed = True
             break
-    return {t: classes.find(t) in split_classes for t in graph.tensors}
+    return {t: classes.find(t) in split_classes for t in tensors}
+
+
+def choose_pitch(
+    widths: Mapping[str, int], readers: Sequence[Reader], split: Mapping[str, bool], classes: Classes
+) -> dict[str, int]:
+    """Tensor -> positions from row to row (of a phase image when split); one for each of `classes`, which gain what
+    readers in flat order tie together.
+
+    widths: of the tensors' maps. A reader of stride 2 of a plain tensor counts for the copy that it gets, not here.
+    """
+    need = {name: -(-width // 2) if split[name] else width for name, width in widths.items()}
+    for reader in readers:
+        if reader.reading in (Reading.PLAIN, Reading.SPLIT):
+            if split[reader.input] == (reader.reading is Reading.SPLIT):
+                need[reader.input] = max(need[reader.input], reader.columns)
+        elif reader.reading is Reading.FLAT and split[reader.input]:
+            for name in reader.writes:
+                classes.join(reader.input, name)
+    pitch: dict[str, int] = {}
+    for name, least in need.items():
+        root = classes.find(name)
+        pitch[root] = max(pitch.get(root, 0), least)
+    return {name: pitch[classes.find(name)] for name in widths}
+
+
+def map_widths(graph: QuantGraph) -> dict[str, int]:
+    """Tensor -> columns of its map."""
+    return {name: tensor.shape[2] for name, tensor in graph.tensors.items()}
+
+
+def _readers(graph: QuantGraph, windows: dict[str, Window], skip: str | None) -> list[Reader]:
+    nodes = (n for n in graph.nodes if not isinstance(n, QConcat) and n.input != skip)
+    return [reader_of(node, windows[node.name]) for node in nodes]
 
 
 def _insert_copies(
@@ -122,35 +173,6 @@ def _insert_copies(
             node = replace(node, input=copy)
         nodes.append(node)
     return QuantGraph(graph.name, tensors, tuple(nodes), graph.input, graph.output), copies
-
-
-def _pitches(
-    graph: QuantGraph,
-    windows: dict[str, Window],
-    split_of: dict[str, bool],
-    skip: str | None,
-    together: set[tuple[str, str]],
-) -> dict[str, int]:
-    classes = _layout_classes(graph, together)
-    need: dict[str, int] = {}
-    for name, tensor in graph.tensors.items():
-        width = tensor.shape[2]
-        need[name] = -(-width // 2) if split_of[name] else width
-    for node in graph.nodes:
-        if isinstance(node, QConcat) or node.input == skip:
-            continue
-        window = windows[node.name]
-        if window.reading in (Reading.PLAIN, Reading.SPLIT):
-            need[node.input] = max(need[node.input], window.out_size[1])
-        elif window.reading is Reading.FLAT and split_of[node.input]:
-            classes.join(node.input, node.output)
-            if node.residual is not None:
-                classes.join(node.input, node.residual)
-    pitch: dict[str, int] = {}
-    for name, least in need.items():
-        root = classes.find(name)
-        pitch[root] = max(pitch.get(root, 0), least)
-    return {name: pitch[classes.find(name)] for name in graph.tensors}
 
 
 def _segments(graph: QuantGraph, channels: int) -> dict[str, tuple[int, ...]]:
