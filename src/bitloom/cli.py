@@ -19,7 +19,7 @@ from bitloom.data.preprocess import parse_shape, preprocess_for
 from bitloom.errors import BitloomError, BudgetError
 from bitloom.evaluate import Evaluation
 from bitloom.explore.explorer import explore, explore_all
-from bitloom.explore.resources import check_fit
+from bitloom.explore.resources import check_fit, misfit
 from bitloom.flow import CompileOptions, compile_model
 from bitloom.frontends.findings import Severity, format_findings
 from bitloom.frontends.load import check_model, load_model
@@ -255,8 +255,7 @@ def explore_command(
     else:
         print_explorations(found, Console(width=None if sys.stdout.isatty() else 200), layers or None)
     if found[0].over:
-        kinds = ", ".join(kind.upper() for kind in found[0].over)
-        typer.echo(f"bitloom: build '{found[0].arch.name}' does not fit '{device.name}': {kinds}", err=True)
+        typer.echo(f"bitloom: {misfit(found[0].arch, device, found[0].over)}", err=True)
         raise typer.Exit(1)
 
 

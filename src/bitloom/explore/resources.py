@@ -7,6 +7,7 @@ and shift registers, no two in one LUT.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from bitloom.errors import TargetError
@@ -54,14 +55,17 @@ def excess(need: Resources, device: Device, margins: Margins) -> dict[str, tuple
     return over
 
 
+def misfit(arch: ArchConfig, device: Device, over: Mapping[str, tuple[float, int]]) -> str:
+    """In words that `arch` does not fit `device`, and by how much; over: as `excess` has it."""
+    kinds = ", ".join(f"{kind.upper()} {needed:g} of {allowed}" for kind, (needed, allowed) in over.items())
+    return f"build '{arch.name}' does not fit '{device.name}': {kinds}"
+
+
 def check_fit(arch: ArchConfig, device: Device) -> None:
     """TargetError with everything that `device` has too little of for `arch`."""
     over = excess(resources(arch, device), device, Margins())
     if over:
-        kinds = ", ".join(f"{kind.upper()} {need:g} of {allowed}" for kind, (need, allowed) in over.items())
-        raise TargetError(
-            f"build '{arch.name}' does not fit '{device.name}': {kinds}; choose a smaller one, or none to have it found"
-        )
+        raise TargetError(f"{misfit(arch, device, over)}; choose a smaller one, or none to have it found")
 
 
 def ring_bram36(vector: int, channels: int, ring_words: int) -> float:

@@ -9,7 +9,7 @@ from rich.table import Table
 
 from bitloom.explore.explorer import Exploration
 from bitloom.explore.performance import CAUSES
-from bitloom.explore.resources import Margins
+from bitloom.explore.resources import Margins, misfit
 from bitloom.explore.search import floor_cycles
 
 
@@ -30,8 +30,8 @@ def print_explorations(found: Sequence[Exploration], console: Console, layers: b
             f"({search.skipped} skipped by their bound), {search.seconds:.1f} s, front of {len(search.front)}",
             highlight=False,
         )
-    for kind, (needed, allowed) in first.over.items():
-        console.print(f"[red]does not fit[/]: {needed} {kind.upper()} needed, {allowed} allowed", highlight=False)
+    if first.over:
+        console.print(f"[red]{misfit(arch, first.device, first.over)}[/]", highlight=False)
     console.print(_resources(first))
     console.print(_networks(found))
     for one in found if layers or (layers is None and len(found) == 1) else ():
