@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from bitloom.board.scripts import memory_needed
 from bitloom.program.commands import FORMAT_VERSION, HARDWARE_ID, REGISTERS
 from bitloom.target.arch import named_arch
 from board.conftest import ARCH, MEMORY, Board, case
@@ -31,7 +32,10 @@ def test_a_buffer_that_is_too_small(board: Board) -> None:
     what = case(11)
     with board.powered(bytes_=8192) as where:
         outcome, _ = board.classify(what, where)
-    assert outcome.code == 1 and f"contiguous memory (program {len(what.program.image())}, input" in outcome.err
+    needed = (
+        f"needs {memory_needed(what.program)} bytes of contiguous memory (program {len(what.program.image())}, input"
+    )
+    assert outcome.code == 1 and needed in outcome.err
     assert "the buffer has 8192; make it larger" in outcome.err
 
 

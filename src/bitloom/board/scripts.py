@@ -12,12 +12,12 @@ from bitloom.board.settings import PS_PORTS, REGISTER_BYTES, BoardSettings, ps_p
 from bitloom.emit.parameters import rtl_parameters
 from bitloom.emit.wrapper import WRAPPER, masters_of
 from bitloom.program.commands import REGISTERS
-from bitloom.program.container import Program
+from bitloom.program.container import PAGE, Program
 from bitloom.target.arch import ArchConfig
 
 #: File in the board folder, each from the template of its name and `.j2`.
 SCRIPTS = ("package_ip.tcl", "project.tcl", "bitloom.dtso", "README.md")
-_PAGE, _MIB = 4096, 1 << 20
+_MIB = 1 << 20
 _ACCESS = {"r": "read-only", "rw": "read-write"}
 
 
@@ -49,7 +49,7 @@ def memory_needed(program: Program) -> int:
         program.output_spec.bytes,
         program.scratch_bytes,
     )
-    return sum(-(-size // _PAGE) * _PAGE for size in sizes)
+    return sum(-(-size // PAGE) * PAGE for size in sizes)
 
 
 def write_scripts(

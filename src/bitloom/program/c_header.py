@@ -14,7 +14,7 @@ from bitloom.program.commands import (
     ErrorCode,
     Opcode,
 )
-from bitloom.program.container import ALIGNMENT, FILE_VERSION, MAGIC
+from bitloom.program.container import ALIGNMENT, FILE_VERSION, MAGIC, PAGE
 
 #: Registers that count, in the order of `bitloom_counter`.
 COUNTERS = tuple(name for name, *_ in REGISTERS if name.startswith(("CYCLES_", "BEATS_")))
@@ -35,6 +35,8 @@ def c_header() -> str:
         f'#define BITLOOM_FILE_MAGIC "{MAGIC[:-1].decode()}"',
         f"#define BITLOOM_FILE_VERSION {FILE_VERSION}u",
         f"#define BITLOOM_ALIGNMENT {ALIGNMENT}u",
+        "/* Program, input, output and scratch begin at whole pages of the driver's buffer. */",
+        f"#define BITLOOM_PAGE_BYTES {PAGE}u",
         "",
         "/* Fields of a command's header that the driver reads: first bit and width. */",
     ]

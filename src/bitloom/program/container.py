@@ -19,6 +19,7 @@ from bitloom.target.arch import ArchConfig
 MAGIC = b"BITLOOM\x00"
 FILE_VERSION = 2
 ALIGNMENT = 64  #: bytes; the weights of a port begin at multiples of it in the program image
+PAGE = 4096  #: bytes; the driver gives program, input, output and scratch whole pages of its buffer
 
 
 @dataclass(frozen=True)

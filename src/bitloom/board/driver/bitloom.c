@@ -5,13 +5,15 @@
 #include <stdio.h>
 #include <string.h>
 
-enum { PAGE = 4096, CTRL_START = 1, CTRL_DONE = 2, CTRL_IDLE = 4, STALL_CYCLES = 1000000 };
+enum { CTRL_START = 1, CTRL_DONE = 2, CTRL_IDLE = 4, STALL_CYCLES = 1000000 };
 
 static uint32_t get(const struct bitloom_device *d, uint32_t offset) { return d->hw.read32(d->hw.context, offset); }
 static void put(const struct bitloom_device *d, uint32_t offset, uint32_t value) {
   d->hw.write32(d->hw.context, offset, value);
 }
-static uint64_t pages(uint64_t bytes) { return (bytes + PAGE - 1) / PAGE * PAGE; }
+static uint64_t pages(uint64_t bytes) {
+  return (bytes + BITLOOM_PAGE_BYTES - 1) / BITLOOM_PAGE_BYTES * BITLOOM_PAGE_BYTES;
+}
 
 const char *bitloom_counter_name(uint32_t index) {
 #define NAME(name, offset) #name,

@@ -10,6 +10,8 @@
 #define BITLOOM_FILE_MAGIC "BITLOOM"
 #define BITLOOM_FILE_VERSION 2u
 #define BITLOOM_ALIGNMENT 64u
+/* Program, input, output and scratch begin at whole pages of the driver's buffer. */
+#define BITLOOM_PAGE_BYTES 4096u
 
 /* Fields of a command's header that the driver reads: first bit and width. */
 #define BITLOOM_FIELD_OPCODE_LSB 0u
