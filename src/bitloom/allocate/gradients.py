@@ -20,7 +20,7 @@ from torch import Tensor
 
 from bitloom.allocate.probe import Probe
 from bitloom.errors import DataError
-from bitloom.quantize.curvature import TEMPERATURE, curvature_draw, map_powers
+from bitloom.quantize.curvature import TEMPERATURE, gradient_maps, map_powers
 
 FloatArray = npt.NDArray[np.float64]
 
@@ -72,20 +72,16 @@ def gradient_power(probe: Probe, images: Tensor, options: GradientOptions | None
     opts = options or GradientOptions()
     if len(images) < 2:
         raise DataError(f"{len(images)} images for gradients, need at least 2; give more calibration images")
-    generator = torch.Generator().manual_seed(opts.seed)
     common: dict[str, list[Tensor]] = {name: [] for name in probe.steps}
     varying: dict[str, list[Tensor]] = {name: [] for name in probe.steps}
-    for batch in torch.split(images, opts.batch):
-        outputs: dict[str, Tensor] = {}
-        logits = probe.logits(batch, outputs=outputs) / opts.temperature
-        names = list(outputs)
-        for draw in range(opts.draws):
-            loss = (logits * curvature_draw(logits.detach(), generator)).sum()
-            gradients = torch.autograd.grad(loss, [outputs[n] for n in names], retain_graph=draw + 1 < opts.draws)
-            for name, g in zip(names, gradients, strict=True):
-                squared, rest = map_powers(g)
-                common[name].append(squared)
-                varying[name].append(rest)
+
+    def run(part: Tensor, outputs: dict[str, Tensor]) -> Tensor:
+        return probe.logits(part, outputs=outputs)
+
+    for name, gradient in gradient_maps(run, images, opts.batch, opts.seed, opts.temperature, opts.draws):
+        squared, rest = map_powers(gradient)
+        common[name].append(squared)
+        varying[name].append(rest)
     return {
         n: Curvature(_summary(n, torch.cat(common[n]) / 2), _summary(n, torch.cat(varying[n]) / 2)) for n in probe.steps
     }

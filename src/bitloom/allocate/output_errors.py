@@ -56,7 +56,7 @@ def output_errors(probe: Probe, images: Tensor, batch: int = 8) -> dict[str, Out
     Cost: a forward pass for each width up to LARGEST, all in one run. Raises DataError when an error is not finite.
     """
     narrow = tuple(b for b in probe.widths if b <= LARGEST)
-    lost = {name: _lost(probe, name, narrow) for name in probe.steps}
+    lost = {name: probe.lost(name, narrow).reshape(-1, *s.weight.shape[1:]) for name, s in probe.steps.items()}
     sums = {name: _Sums(len(weight)) for name, weight in lost.items()}
 
     def visit(step: ConvStep, x: Tensor) -> None:
@@ -66,14 +66,6 @@ def output_errors(probe: Probe, images: Tensor, batch: int = 8) -> dict[str, Out
         for part in torch.split(images, batch):
             probe.logits(part, visit)
     return {name: _finish(probe, name, total, narrow) for name, total in sums.items()}
-
-
-def _lost(probe: Probe, name: str, widths: tuple[int, ...]) -> Tensor:
-    """(widths * Cout, Cin, KH, KW): weight minus rounded weight."""
-    weight = probe.steps[name].weight
-    flat, ones = weight.reshape(len(weight), -1), np.ones(len(weight), np.int8)
-    rows = [flat - probe.rows(name, (ones * b).astype(np.int8)) for b in widths]
-    return torch.from_numpy(np.concatenate(rows)).reshape(-1, *weight.shape[1:])
 
 
 def _finish(probe: Probe, name: str, sums: _Sums, narrow: tuple[int, ...]) -> OutputError:

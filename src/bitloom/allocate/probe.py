@@ -7,7 +7,7 @@ through where it does not clip (Bengio et al., arXiv:1308.3432).
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -69,6 +69,12 @@ class Probe:
         """Rounded weights (Cout, K) of one layer."""
         codes, scale = self.rounded[name].pick(bits)
         return np.asarray(codes * scale[:, None].astype(np.float32), dtype=np.float32)
+
+    def lost(self, name: str, widths: Sequence[int]) -> Tensor:
+        """What rounding takes from the weights of one layer at each width, (widths, Cout, K) float32."""
+        weight = self.steps[name].weight
+        rows = weight.reshape(len(weight), -1)
+        return torch.from_numpy(np.stack([rows - self.rows(name, np.full(len(rows), b, np.int8)) for b in widths]))
 
     def coded(self) -> CodedNetwork | None:
         """The network on integer codes, faster; None while a layer is float."""

@@ -12,6 +12,8 @@ neighbours agree and Pc is ten or a hundred times Pv.
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -35,6 +37,29 @@ def curvature_draw(logits: Tensor, generator: torch.Generator) -> Tensor:
     return s * u - p * (s * u).sum(dim=1, keepdim=True)
 
 
+def gradient_maps(
+    run: Callable[[Tensor, dict[str, Tensor]], Tensor],
+    images: Tensor,
+    batch: int,
+    seed: int,
+    temperature: float = TEMPERATURE,
+    draws: int = 1,
+) -> Iterator[tuple[str, Tensor]]:
+    """Layer and gradient map (N, C, H, W) of its output by a draw of the curvature; every batch and draw has all layers.
+
+    run(images, outputs): logits, and in `outputs` every layer's output as a variable to differentiate by. temperature:
+    divides the logits. draws: backward passes an image.
+    """
+    generator = torch.Generator().manual_seed(seed)
+    for part in torch.split(images, batch):
+        outputs: dict[str, Tensor] = {}
+        logits = run(part, outputs) / temperature
+        for draw in range(draws):
+            loss = (logits * curvature_draw(logits.detach(), generator)).sum()
+            kept = draw + 1 < draws
+            yield from zip(outputs, torch.autograd.grad(loss, list(outputs.values()), retain_graph=kept), strict=True)
+
+
 def map_powers(gradient: Tensor) -> tuple[Tensor, Tensor]:
     """Of gradient maps (N, C, H, W), float64 (N, C) each: squared sum of a map; summed squares about its mean."""
     squared = gradient.sum(dim=(2, 3)).square()
@@ -50,16 +75,11 @@ def coherence(lowered: Lowered, images: Tensor, batch: int = 8, seed: int = 0) -
     """
     if not lowered.convs:
         return {}
-    network, generator = FloatNetwork(lowered), torch.Generator().manual_seed(seed)
     sums = {step.name: torch.zeros(2, dtype=torch.float64) for step in lowered.convs}
     positions: dict[str, int] = {}
-    for part in torch.split(images, batch):
-        outputs: dict[str, Tensor] = {}
-        logits = network(part, outputs) / TEMPERATURE
-        loss = (logits * curvature_draw(logits.detach(), generator)).sum()
-        for name, gradient in zip(outputs, torch.autograd.grad(loss, list(outputs.values())), strict=True):
-            positions[name] = gradient.shape[2] * gradient.shape[3]
-            sums[name] += torch.stack([power.sum() for power in map_powers(gradient)])
+    for name, gradient in gradient_maps(FloatNetwork(lowered), images, batch, seed):
+        positions[name] = gradient.shape[2] * gradient.shape[3]
+        sums[name] += torch.stack([power.sum() for power in map_powers(gradient)])
     found = {}
     for name, (common, varying) in sums.items():
         if not bool(torch.isfinite(common + varying)):

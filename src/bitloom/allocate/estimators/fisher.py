@@ -38,7 +38,7 @@ class ChannelFisher:
         probe.correct()
         means = probe.input_means(probe.correction_images)
         names = list(probe.steps)
-        lost = {name: _lost(probe, name) for name in names}
+        lost = {name: probe.lost(name, probe.widths) for name in names}
         variables = [probe.weight[n] for n in names] + [probe.bias[n] for n in names]
         for variable in variables:
             variable.requires_grad_(True)
@@ -56,10 +56,3 @@ class ChannelFisher:
         for variable in variables:
             variable.requires_grad_(False)
         return {name: np.asarray((total / (2 * len(batches))).numpy()) for name, total in sums.items()}
-
-
-def _lost(probe: Probe, name: str) -> Tensor:
-    """(widths, Cout, K) float32: weight minus rounded weight."""
-    weight = probe.steps[name].weight
-    rows, bits = weight.reshape(len(weight), -1), np.ones(len(weight), np.int8)
-    return torch.from_numpy(np.stack([rows - probe.rows(name, (bits * b).astype(np.int8)) for b in probe.widths]))
