@@ -45,7 +45,7 @@ def gradient_maps(
     temperature: float = TEMPERATURE,
     draws: int = 1,
 ) -> Iterator[tuple[str, Tensor]]:
-    """Layer and gradient map (N, C, H, W) of its output by a draw of the curvature; every batch and draw has all layers.
+    """Layer and gradient map (N, C, H, W) of its output by a draw of the curvature; all layers for every batch.
 
     run(images, outputs): logits, and in `outputs` every layer's output as a variable to differentiate by. temperature:
     divides the logits. draws: backward passes an image.
