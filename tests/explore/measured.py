@@ -53,18 +53,20 @@ def with_weights(qgraph: QuantGraph, seed: int = 0) -> QuantGraph:
     return replace(qgraph, nodes=tuple(nodes))
 
 
-def measure(graph: Graph, bits: Mapping[str, np.ndarray], arch: ArchConfig, device: Device, seed: int = 0) -> Measured:
-    """One image of random codes on the behavioural build of `arch`."""
+def measure(
+    graph: Graph, bits: Mapping[str, np.ndarray], arch: ArchConfig, device: Device, seed: int = 0, batch: int = 1
+) -> Measured:
+    """A run on random codes on the behavioural build of `arch`."""
     qgraph = skeleton(graph, bits)
     qgraph = with_weights(reorder(qgraph, choose_order(qgraph, arch)), seed)
-    return measure_graph(qgraph, arch, device, seed)
+    return measure_graph(qgraph, arch, device, seed, batch)
 
 
-def measure_graph(qgraph: QuantGraph, arch: ArchConfig, device: Device, seed: int = 0) -> Measured:
-    """`measure` for an integer network as it is."""
-    planned = plan(qgraph, arch)
+def measure_graph(qgraph: QuantGraph, arch: ArchConfig, device: Device, seed: int = 0, batch: int = 1) -> Measured:
+    """`measure` for an integer network as it is, and a batch of images."""
+    planned = plan(qgraph, arch, batch)
     program = lower(qgraph, planned)
-    shape = qgraph.tensors[qgraph.input].shape
+    shape = (batch, *qgraph.tensors[qgraph.input].shape)
     codes = np.random.default_rng(seed).integers(-127, 128, shape, dtype=np.int64).astype(np.int8)
     binary = build(arch, BuildOptions(fast=True))
     run = run_workload(workload_of(program), [input_image(program, codes)], binary, SimOptions()).runs[0]

@@ -75,6 +75,32 @@ def test_random_networks(part: int) -> None:
     assert modelled == pytest.approx(total, rel=0.01)
 
 
+@pytest.mark.parametrize("batch", [2, 4])
+def test_random_networks_in_batches(batch: int) -> None:
+    """Small images: what is left of LOAD's time shows."""
+    done, total, modelled = 0, 0, 0
+    for seed in range(20):
+        try:
+            graph = random_networks.random_network(np.random.default_rng(seed), 4)
+            found = measure_graph(graph, SMALL, DEVICE, seed, batch)
+        except BitloomError:
+            continue  # too large for this build
+        total, modelled, done = total + found.cycles, modelled + found.model.cycles, done + 1
+        assert found.model.cycles == pytest.approx(found.cycles, rel=0.03, abs=40), f"seed {seed}"
+    assert done >= 15
+    assert modelled == pytest.approx(total, rel=0.005)
+
+
+def test_images_that_come_beside_the_first_layer() -> None:
+    """A batch that is one layer long for every image: LOAD of the next is hidden behind it."""
+    b = Builder("thin", (3, 24, 24))
+    graph = b.graph(b.conv("x", 3, 16, 3))
+    two, four = (measure(graph, mixed(graph, 0), SMALL, DEVICE, batch=n) for n in (2, 4))
+    assert four.model.cycles == pytest.approx(four.cycles, rel=0.01, abs=25)
+    waited = [{name: causes["input"] for name, causes in run.layers.items() if causes["input"]} for run in (two, four)]
+    assert waited[0] == waited[1] and list(waited[0]) == ["load x"], "only the first image is waited for"
+
+
 def test_the_causes_have_the_names_of_the_counters() -> None:
     found = measure(tiny(), mixed(tiny(), 2), SMALL, DEVICE)
     assert all(tuple(row) == CAUSES for row in found.layers.values())

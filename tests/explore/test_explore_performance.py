@@ -139,7 +139,9 @@ def without_ddr(case: Network, arch: ArchConfig) -> int:
     """Cycles when every weight and the image are there at once: what the tile choice minimises."""
     shape = shape_of(arch)
     load = workload(case, shape, plan_stripes(case, shape, arch.act_rows), arch.tap_entries)
-    dry = replace(load, nests=tuple(replace(n, load_bytes=0, lane_words=0 * n.lane_words) for n in load.nests))
+    dry = replace(
+        load, nests=tuple(replace(n, transfers=(), load_first=0, lane_words=0 * n.lane_words) for n in load.nests)
+    )
     tiles = tiling(dry, np.array([arch.acc_groups]), np.array([arch.drain_channels]), DEFAULT_TIMING)
     total = simulate(dry, tiles, ((arch.ring_words, arch.weight_ports),), DEVICE, DEFAULT_TIMING).total
     return int(total[0, 0])

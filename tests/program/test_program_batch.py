@@ -8,9 +8,10 @@ import numpy as np
 import pytest
 
 from bitloom.errors import BitloomError, DataError, ProgramError
-from bitloom.program.batch import batch_schedule, cuts
+from bitloom.program.batch import batch_schedule, cuts, takes_turns
 from bitloom.program.container import from_bytes, to_bytes
 from bitloom.program.inputs import output_codes
+from bitloom.program.jobs import EngineJob, LoadJob
 from bitloom.program.layouts import lay_out
 from bitloom.program.lower import input_image, lower
 from bitloom.program.machine import run_machine
@@ -115,6 +116,19 @@ def test_wrong_numbers_of_images_are_refused() -> None:
         input_image(program, np.zeros((3, 3, 8, 8), np.int8))
     with pytest.raises(ProgramError, match=r"batch = 65; legal: 1 \.\. 64"):
         plan(graph, SMALL, 65)
+
+
+def test_images_take_turns_where_nothing_else_hides_their_coming() -> None:
+    graph = blocks()
+    laid = lay_out(graph, SMALL.channels, False)
+    first, later = (next(c for c in cuts(laid) if c.node == node) for node in (1, 4))
+    assert takes_turns(laid, first) and not takes_turns(laid, later)
+    jobs = batch_schedule(laid, None, 0, SMALL, False, 3, first, turns=True).jobs
+    assert [j.name for j in jobs[:6]] == ["load image", "load image", "conv0", "load image", "conv0", "conv0"]
+    assert [j.image for j in jobs if isinstance(j, LoadJob)] == [0, 1, 2]
+    loads = [j.buffer.region for j in jobs if isinstance(j, LoadJob)]
+    assert loads == ["image", "image, odd images", "image"]
+    assert [j.src.region for j in jobs if isinstance(j, EngineJob) and j.name == "conv0"] == loads
 
 
 def test_images_take_the_same_places() -> None:

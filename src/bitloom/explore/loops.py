@@ -28,6 +28,15 @@ class Shape:
         return max(1, 64 // self.channels)
 
 
+@dataclass(frozen=True)
+class Transfer:
+    """A LOAD or STORE command: bytes in DDR, words of the activation memory."""
+
+    bytes: int
+    words: int
+    store: bool = False
+
+
 @dataclass(frozen=True, eq=False)
 class Nest:
     """Loop bounds of one command. All counts exact.
@@ -35,8 +44,9 @@ class Nest:
     groups: groups of P positions.  steps: taps × chunks.  rounds: drain subsets over all groups, 1 or more each.
     empty: groups of which nothing is written.  out_chunks: (V,) output chunks of each vector.  lo, hi: (V,) planes of
     the low (or only) and the high pass, hi = 0 for one pass.  lane_words: (V, M) words of the stream with headers.
-    load_bytes, load_words: of the input image that LOAD reads and writes for this command, `ahead` when it began a
-    command earlier; load_first: words that must be there before the command's first tile begins.
+    transfers: LOAD and STORE commands right in front of this one, which they run beside.  held: it starts when they and
+    all before them have ended.  load_first: words that the last LOAD must have written before the first tile begins, 0
+    when no tile waits for it.
     tile_groups: groups per tile where a program has fixed them, else None.
     residual_by_b: the residual lies in the half of the memory that the array reads: port B reads it, at half the rate.
     """
@@ -53,10 +63,9 @@ class Nest:
     lo: IntArray
     hi: IntArray
     lane_words: IntArray
-    load_bytes: int
-    load_words: int = 0
+    transfers: tuple[Transfer, ...] = ()
     load_first: int = 0
-    ahead: bool = False
+    held: bool = False
     tile_groups: int | None = None
     residual_by_b: bool = False
 
@@ -192,16 +201,17 @@ def nest(layer: Layer, shape: Shape, tap_entries: int, out_rows: int | None = No
         phase = phase_pixels(rows, out.pitch, p) if out.split else 0
         groups = -(-rows * grid_w // p)
         rounds, empty = rounds_of(p, Writing(rows, out.width, grid_w, out.split, out.pitch, phase))
+    transfers = (Transfer(load_bytes, load_words),) if load_words else ()
     if not layer.conv or layer.bits is None:
         one = np.zeros(1, np.int64)
         return Nest(
             layer, shape, rows, groups, taps, chunks, rounds, empty, np.full(1, chunks), one, one,
-            np.zeros((1, m), np.int64), load_bytes, load_words, load_words,
+            np.zeros((1, m), np.int64), transfers, load_words,
         )  # fmt: skip
     lo, hi, words = planes_and_words(layer.bits, shape, taps * chunks)
     out_chunks = np.minimum(m // c, out.chunks(c) - np.arange(lo.size) * (m // c))
     return Nest(
-        layer, shape, rows, groups, taps, chunks, rounds, empty, out_chunks, lo, hi, words, load_bytes, load_words,
+        layer, shape, rows, groups, taps, chunks, rounds, empty, out_chunks, lo, hi, words, transfers,
         _first_words(layer, folded, load_words, p),
     )  # fmt: skip
 

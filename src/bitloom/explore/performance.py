@@ -16,6 +16,7 @@ from bitloom.explore.layers import IntArray, Layer, Network
 from bitloom.explore.loops import BEAT_BYTES, Shape
 from bitloom.explore.residency import Stripes, plan_stripes
 from bitloom.explore.schedule import Workload, workload
+from bitloom.explore.sequencer import Sequencer
 from bitloom.explore.stream import FloatArray, Room, ddr_limits
 from bitloom.explore.tiles import Tiling, overlap, tiling
 from bitloom.explore.timing import DEFAULT_TIMING, Timing
@@ -174,12 +175,12 @@ def run_fluid(load: Workload, tiles: Tiling, feed: Feed, device: Device, timing:
 
     parts (with `trace`): (commands, 6) cycles by cause.
     """
-    shape, nv, nw, nk = load.shape, tiles.work.shape[1], feed.ports.size, tiles.work.shape[0]
+    nv, nw, nk = tiles.work.shape[1], feed.ports.size, tiles.work.shape[0]
     latency = timing.latency(device.clock_mhz)
     first_of = np.searchsorted(load.command_of, np.arange(len(load.nests)))
     whole = device.ddr_bytes_per_cycle(timing.ddr_efficiency)
-    dma = min(feed.port_bytes, whole / 2)  # LOAD's share of the bandwidth: the weight ports give way
-    slower = np.maximum(1.0, feed.rate[:, None] / (whole - dma))
+    sequencer = Sequencer(device, timing, feed.port_bytes, (nw, nk))
+    slower = np.maximum(1.0, feed.rate[:, None] / (whole - sequencer.load_rate))
     which, column = np.arange(nw)[:, None], np.arange(nk)[None, :]
     shared = feed.room.shape[2] == 1  # one ring bound for all K variants
     has_words = load.stream.lane_words[:, 0] > 0
@@ -195,7 +196,6 @@ def run_fluid(load: Workload, tiles: Tiling, feed: Feed, device: Device, timing:
     alone = (BEAT_BYTES / np.minimum(feed.port_bytes, feed.rate / others))[:, None] / per_beat
     released = np.zeros((2, nv, nw, nk))  # begin and end of each vector's release
     drained, before = array, array  # end of the drain of the last tile so far, and of the one before it
-    load_end = load_first = np.zeros((nw, nk))
     parts = np.zeros((len(load.nests), len(CAUSES)), np.int64) if trace else None
     for v in range(nv):
         c = int(load.command_of[v])
@@ -204,14 +204,8 @@ def run_fluid(load: Workload, tiles: Tiling, feed: Feed, device: Device, timing:
         last_vector = v == nv - 1 or load.command_of[v + 1] != c
         opened = array
         if first_vector:
-            start = timing.start(shape.pixels)
-            if n.load_bytes and not n.ahead:
-                stream = np.maximum(n.load_bytes / dma, n.load_words)  # one word a cycle at most
-                load_begin = array + timing.fetch + timing.dma_start + latency
-                load_end = load_begin + stream + timing.dma_stop
-                load_first = load_begin + stream * (n.load_first / n.load_words)
-                start += timing.fetch
-            array = array + start + tiles.fill[:, v]
+            array, stood = sequencer.start(n, array)
+            array = array + tiles.fill[:, v]
             drained, before = array, array
         work, head, tail = tiles.work[:, v], tiles.first[:, v], tiles.last[:, v]
         smooth = array + work
@@ -220,7 +214,7 @@ def run_fluid(load: Workload, tiles: Tiling, feed: Feed, device: Device, timing:
             at = feed.room[..., v]
             index = (which[:, 0],) if shared else (which, column)
             free = _free_at(released, at, index, nv)
-            speed = np.where(arrive < load_end, slower, 1.0)
+            speed = np.where(arrive < sequencer.dma_idle, slower, 1.0)
             beats = feed.beats[..., v] * speed
             came = arrive
             arrive = np.where(at > 0, free, 0.0)
@@ -239,9 +233,9 @@ def run_fluid(load: Workload, tiles: Tiling, feed: Feed, device: Device, timing:
             here = (came + (arrive - came) * load.stream.start_share[v]).max(axis=0)
             fed = np.maximum(smooth, np.ceil(np.maximum(here + work, arrive.max(axis=0) + step + (work - head))))
         ready = fed
-        if n.load_bytes and first_vector:
-            ready = np.maximum(fed, np.ceil(load_end) + tail)
-            ready = ready if n.ahead else np.maximum(ready, np.ceil(load_first) + work)
+        if n.load_first and first_vector:
+            first, last = sequencer.written(n.load_first), sequencer.written()
+            ready = np.maximum(fed, np.ceil(np.maximum(last + tail, first + work)))
         done, drained, before = overlap(tiles, v, ready, drained, before)
         released[1, v] = done
         released[0, v] = np.where(tiles.tiles[:, v] > 1, done - tail, np.minimum(array, done))
@@ -252,8 +246,9 @@ def run_fluid(load: Workload, tiles: Tiling, feed: Feed, device: Device, timing:
             issue = n.groups * n.steps * int(n.passes[v - first_of[c]])
             fill, over = int(tiles.fill[0, v]), max(0.0, (drained - done)[0, 0]) if last_vector else 0.0
             shown = min(over, float(tiles.drain_last[0, v]))  # the rest of it is pipeline latency
-            weights, planes, late = (fed - smooth)[0, 0], work[0] + fill - issue, (ready - fed)[0, 0]
-            control = (array - opened)[0, 0] - fill + (timing.drain if last_vector else 0) + over - shown
+            held = float(stood[0, 0]) if first_vector else 0.0
+            weights, planes, late = (fed - smooth)[0, 0], work[0] + fill - issue, (ready - fed)[0, 0] + held
+            control = (array - opened)[0, 0] - fill - held + (timing.drain if last_vector else 0) + over - shown
             parts[c] += np.array([issue, weights, planes, (done - ready)[0, 0] + shown, late, control], dtype=np.int64)
         array = closed
     total = array + sum(end_cycles(load, timing, device).values())
@@ -303,7 +298,7 @@ def run_workload(
         mine = [c for c, of in enumerate(load.layer_of) if of == i]
         nests = [load.nests[c] for c in mine]
         weight = sum(int(n.lane_words.sum()) for n in nests) * arch.channels // 8 if layer.conv else 0
-        other = sum((6 + n.taps) * BEAT_BYTES + n.load_bytes for n in nests)
+        other = sum((6 + n.taps) * BEAT_BYTES + sum(t.bytes for t in n.transfers) for n in nests)
         causes = tuple(int(x) for x in trace.parts[mine].sum(axis=0))
         ideal, tile = sum(n.issue_cycles for n in nests), int(tiles.tile[0, np.searchsorted(load.command_of, mine[0])])
         rows.append(LayerCycles(layer.name, layer.conv, causes, ideal, layer.macs, tile, len(mine), weight, other))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from bitloom.explore.layers import Layer, Tensor
-from bitloom.explore.loops import BEAT_BYTES, Nest, Shape, Writing, planes_and_words, rounds_of
+from bitloom.explore.loops import BEAT_BYTES, Nest, Shape, Transfer, Writing, planes_and_words, rounds_of
 from bitloom.explore.performance import Performance, run_workload, shape_of
 from bitloom.explore.schedule import Workload
 from bitloom.explore.timing import DEFAULT_TIMING, Timing
@@ -29,7 +29,8 @@ def _layer(step: EngineStep, shape: Shape) -> Layer:
     return Layer(step.name, conv, source, out, kernel, stride, (0, 0, 0, 0), residual, bits, macs, (node.input,))
 
 
-def _nest(step: EngineStep, layer: Layer, shape: Shape, load: tuple[int, int, int], ahead: bool) -> Nest:
+def _nest(step: EngineStep, layer: Layer, shape: Shape, transfers: tuple[Transfer, ...], loaded: int) -> Nest:
+    """transfers: in front of it; loaded: words of the last LOAD so far."""
     grid, layout = step.grid, step.dst.layout
     if step.flat:
         rounds, empty = grid.n_groups, 0
@@ -44,8 +45,9 @@ def _nest(step: EngineStep, layer: Layer, shape: Shape, load: tuple[int, int, in
         lo, hi, words = planes_and_words(layer.bits, shape, taps * chunks)
         out_chunks = np.minimum(m // c, step.out_chunks - np.arange(lo.size) * (m // c))
     return Nest(
-        layer, shape, step.n_rows, grid.n_groups, taps, chunks, rounds, empty, out_chunks, lo, hi, words, *load,
-        ahead, grid.tile_groups if layer.conv else None, layer.residual and not step.res_side,
+        layer, shape, step.n_rows, grid.n_groups, taps, chunks, rounds, empty, out_chunks, lo, hi, words, transfers,
+        min(step.load_first, loaded), step.wait_dma, grid.tile_groups if layer.conv else None,
+        layer.residual and not step.res_side,
     )  # fmt: skip
 
 
@@ -55,26 +57,24 @@ def planned_workload(plan: Plan) -> tuple[tuple[Layer, ...], Workload]:
     layers: dict[str, Layer] = {}
     nests: list[Nest] = []
     order: list[int] = []
-    pending, ahead, words = (0, 0), False, 0
+    front: list[Transfer] = []  # transfers since the last engine command
+    loaded = 0
     for step in plan.steps:
         if isinstance(step, LoadStep):
-            pending = (
-                pending[0] + step.beats * step.chunks * BEAT_BYTES,
-                pending[1] + step.words * step.chunks,
-            )
-            ahead = bool(nests)
+            loaded = step.words * step.chunks
+            front.append(Transfer(step.beats * step.chunks * BEAT_BYTES, loaded))
         elif isinstance(step, StoreStep):
-            words += step.words * sum(-(-s // shape.channels) for s in step.placement.segments)
+            words = step.words * step.chunks
+            front.append(Transfer(words * shape.channels, words, store=True))
         else:
             layer = _layer(step, shape)
-            loaded = pending[0] > 0 and (step.wait_dma or step.load_first > 0)
-            first = step.load_first if step.load_first else pending[1]
-            nests.append(_nest(step, layer, shape, (*pending, first) if loaded else (0, 0, 0), ahead))
-            pending = (0, 0) if loaded else pending
+            nests.append(_nest(step, layer, shape, tuple(front), loaded))
+            front.clear()
             known = layers.get(step.name, layer)
             layers[step.name] = known if known.macs > layer.macs else layer
             order.append(list(layers).index(step.name))
-    return tuple(layers.values()), Workload(shape, tuple(nests), tuple(order), words)
+    stored = sum(t.words for t in front if t.store)
+    return tuple(layers.values()), Workload(shape, tuple(nests), tuple(order), stored)
 
 
 def planned_performance(plan: Plan, device: Device, timing: Timing = DEFAULT_TIMING) -> Performance:

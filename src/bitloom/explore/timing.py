@@ -13,6 +13,8 @@ class Timing:
     launch: Next, Fetch, Check, Launch, start register, Prime (bl_sequencer, bl_issue), besides P + 1 of bl_coords.
     fetch: a command without an engine in a row of such: six beats, check and hold (bl_cmd_fetch); the taps of the
     command behind a running one are fetched meanwhile.
+    fetch_beats: of the command stream, that wait in its reader while a command runs (bl_cmd_fetch).
+    decode: of `launch`, the part in front of the state in which a command waits for LOAD and STORE (bl_sequencer).
     learn: from the last header word to the first plane: lane read, plane counts, their maxima (bl_weight_engine).
     read: bl_reader.  accumulate: bl_mac_array without its tree, bl_accum, job queue.
     drain: from the last drained group to the written code, as far as the next command waits for it (bl_drain).
@@ -26,24 +28,31 @@ class Timing:
 
     launch: int = 7
     fetch: int = 8
+    fetch_beats: int = 32
+    decode: int = 3
     learn: int = 8
     read: int = 4
     accumulate: int = 10
     drain: int = 12
     pool_turn: int = 11
     begin: int = 14
-    stop: int = 16
+    stop: int = 27
     ddr_efficiency: float = 0.85
     ddr_refresh: float = 350.0 / 7800.0
     ddr_latency_ns: float = 150.0
     ddr_write_latency_ns: float = 100.0
     dma_start: int = 10
-    dma_stop: int = 22
+    dma_stop: int = 1
     port_beats: int = 128
 
     def start(self, pixels: int) -> int:
         """Control cycles in front of a CONV or POOL command."""
         return self.launch + pixels + 1
+
+    def fetching(self, taps: int, latency: int) -> int:
+        """From showing a command to having the next one and its taps: what the FIFO holds, and DDR for the rest."""
+        beats = 6 + taps
+        return beats + latency * max(0, math.ceil((beats - self.fetch_beats) / self.fetch_beats))
 
     def lag(self, channels: int) -> int:
         """From issuing a group's last step to draining it; the adder tree has ceil(log3 C) levels."""

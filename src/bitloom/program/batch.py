@@ -3,7 +3,9 @@
 Tensors behind the cut are *stacked*: the images lie one below the other, like one tall image, so that a vector's
 weights are read once for all of them and groups of pixels run across the images' borders. `image_rows` tells the taps
 where each image begins. In front of the cut, where tensors are large and weights few, every image has the memory for
-itself, and its weights come again with every image; LOAD fetches the next image as soon as the last one has been read.
+itself, and its weights come again with every image. LOAD fetches the next image as soon as the last one has been read;
+where nothing is left to do then but to wait for it, images take turns in two places, and the next one comes while one
+is computed.
 """
 
 from __future__ import annotations
@@ -80,12 +82,28 @@ def stackable(laid: LaidOut, node: QConv | QPool) -> bool:
             return rows == out_rows
 
 
+def last_reader(laid: LaidOut) -> int:
+    """The last node that reads the image, or a concatenation that it lies in."""
+    names = {laid.graph.input}
+    for node in laid.graph.nodes:
+        if isinstance(node, QConcat) and not names.isdisjoint(node.inputs):
+            names.add(node.output)
+    return max(i for i, n in enumerate(laid.graph.nodes) if not names.isdisjoint(inputs_of(n)))
+
+
+def takes_turns(laid: LaidOut, cut: Cut) -> bool:
+    """Images may take turns, and otherwise nothing would be computed while the next one comes."""
+    joined = any(isinstance(n, QConcat) and laid.graph.input in n.inputs for n in laid.graph.nodes)
+    return not joined and last_reader(laid) == cut.node - 1
+
+
 @dataclass
 class BatchBuilder(Builder):
-    """The jobs of `images` images with a cut."""
+    """The jobs of `images` images with a cut. turns: images take turns in two places."""
 
     images: int = 1
     cut: Cut = field(default_factory=lambda: Cut(0, frozenset()))
+    turns: bool = False
     image: int = 0  #: the one that is being computed
     times: list[int] = field(default_factory=list)
 
@@ -93,19 +111,20 @@ class BatchBuilder(Builder):
         """The schedule."""
         graph, cut = self.laid.graph, self.cut
         self._place_concats()
-        read = self._within(graph.input)
-        last_reader = max(i for i, n in enumerate(graph.nodes) if not read.isdisjoint(inputs_of(n)))
+        last = last_reader(self.laid)
         coming: Buffer | None = None  # the image that LOAD has been told to fetch
         for image in range(self.images):
             self.image = image
             self.whole = {name: b for name, b in self.whole.items() if name in cut.stacked}
-            if coming is None:
-                coming = self._load_image(0)
-                self._stamp(0)
-            self.whole[graph.input] = coming
+            here = self._load_image(0) if coming is None else coming
+            following = image + 1 < self.images
+            if self.turns and following:
+                coming = self._load_image(image + 1)
+            self._stamp(0)
+            self.whole[graph.input] = here
             for index, node in enumerate(graph.nodes[: cut.node]):
                 self._compute(node, index, stacked=False)
-                if index == last_reader and image + 1 < self.images:
+                if index == last and following and not self.turns:
                     coming = self._load_image(image + 1)
                 self._stamp(index + 1)
         for index, node in enumerate(graph.nodes[cut.node :], cut.node):
@@ -114,8 +133,8 @@ class BatchBuilder(Builder):
         self.jobs.append(StoreJob(f"store {graph.output}", self._tensor(graph.output)))
         self._stamp(len(graph.nodes) + 1)
         early = {self.whole[n.output].region for n in graph.nodes[: cut.node] if n.output in cut.stacked}
-        assert coming is not None
-        kept = frozenset({*early, coming.region})
+        images = {job.buffer.region for job in self.jobs if isinstance(job, LoadJob)}
+        kept = frozenset(early | images)
         whole = {name: b for name, b in self.whole.items() if name in cut.stacked}
         return Schedule(tuple(self.jobs), self.region_rows, whole, tuple(self.times), kept, cut.node)
 
@@ -123,13 +142,9 @@ class BatchBuilder(Builder):
         """The jobs that have none yet take place at `time`."""
         self.times += [time] * (len(self.jobs) - len(self.times))
 
-    def _within(self, name: str) -> set[str]:
-        """A tensor and the concatenations that it lies in: who reads one of them reads its words."""
-        found = {name}
-        while name in self.offsets:
-            name, _ = self.offsets[name]
-            found.add(name)
-        return found
+    def _region(self, name: str) -> str:
+        odd = self.turns and name == self.laid.graph.input and self.image % 2
+        return f"{name}, odd images" if odd else name
 
     def _rows(self, name: str) -> tuple[int, int]:
         rows = self.laid.graph.tensors[name].shape[1]
@@ -165,7 +180,14 @@ class BatchBuilder(Builder):
 
 
 def batch_schedule(
-    laid: LaidOut, fold: FoldSpec | None, load_words: int, arch: ArchConfig, in_place: bool, images: int, cut: Cut
+    laid: LaidOut,
+    fold: FoldSpec | None,
+    load_words: int,
+    arch: ArchConfig,
+    in_place: bool,
+    images: int,
+    cut: Cut,
+    turns: bool = False,
 ) -> Schedule:
-    """The schedule of a batch; arguments as of `make_schedule`."""
-    return BatchBuilder(laid, fold, load_words, arch, in_place, images=images, cut=cut).run()
+    """The schedule of a batch; arguments as of `make_schedule` and `BatchBuilder`."""
+    return BatchBuilder(laid, fold, load_words, arch, in_place, images=images, cut=cut, turns=turns).run()

@@ -115,7 +115,7 @@ class Schedule:
         that cost cycles otherwise.
 
         Input and residual of a job (which costs where results come faster than port B alone adds and writes them); an
-        image and the result that is made of it while it comes in.
+        image and the result that is made while it comes in.
         """
         every: dict[tuple[str, str], None] = {}
         costly: dict[tuple[str, str], None] = {}
@@ -124,9 +124,15 @@ class Schedule:
                 every[job.src.region, job.residual.region] = None
                 if _drain_binds(job, arch):
                     costly[job.src.region, job.residual.region] = None
-            if isinstance(before, LoadJob) and isinstance(job, EngineJob) and before.buffer is job.src:
-                every[job.src.region, job.dst.region] = costly[job.src.region, job.dst.region] = None
+            if isinstance(before, LoadJob) and isinstance(job, EngineJob) and _is_image_of(before, job):
+                for region in (job.src.region, before.buffer.region):
+                    every[region, job.dst.region] = costly[region, job.dst.region] = None
         return tuple(every), tuple(costly)
+
+
+def _is_image_of(load: LoadJob, job: EngineJob) -> bool:
+    """What comes in is what the job reads, or the image behind it."""
+    return load.buffer is job.src or (load.home is None and load.buffer.tensor == job.src.tensor and load.image > 0)
 
 
 def _drain_binds(job: EngineJob, arch: ArchConfig) -> bool:

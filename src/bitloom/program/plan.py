@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from itertools import product
 
 from bitloom.errors import ProgramError, UnsupportedLayerError
-from bitloom.program.batch import batch_schedule, cuts
+from bitloom.program.batch import batch_schedule, cuts, takes_turns
 from bitloom.program.chains import Chain, inputs_of, runs
 from bitloom.program.geometry import window_grid, window_taps
 from bitloom.program.inputs import BEAT, FoldSpec, fold_of
@@ -80,8 +81,9 @@ def _batch(
     legal = cuts(laid)
     for strict in (True, False):
         for cut in legal:
-            for in_place in (False, True):
-                schedule = batch_schedule(laid, fold, least, arch, in_place, batch, cut)
+            ways = product((True, False) if takes_turns(laid, cut) else (False,), (False, True))
+            for turns, in_place in ways:
+                schedule = batch_schedule(laid, fold, least, arch, in_place, batch, cut, turns)
                 regions = schedule.regions()
                 if peak_rows(regions)[0] > arch.act_rows:
                     continue
