@@ -19,10 +19,10 @@ import numpy as np
 from bitloom.allocate.allocation import uniform
 from bitloom.errors import TargetError
 from bitloom.explore.explorer import Exploration, explore_all
-from bitloom.explore.performance import CAUSES
 from bitloom.explore.search import floor_cycles
 from bitloom.frontends.load import load_model
 from bitloom.graph.ir import Graph, Linear
+from bitloom.program.commands import CAUSES
 from bitloom.quantize.qgraph import Int8Array
 from bitloom.report.architecture import pareto_picture, roofline_picture
 from bitloom.target.arch import ArchConfig, named_arch

@@ -17,8 +17,9 @@ import journey
 import speed_page
 from speed_networks import NETWORKS, Prepared, accuracy, images_of, prepare
 
-from bitloom.explore.performance import CAUSES, Performance
+from bitloom.explore.performance import Performance
 from bitloom.explore.planned import planned_performance
+from bitloom.program.commands import CAUSES
 from bitloom.program.lower import input_image, lower
 from bitloom.program.ordering import choose_order, reorder
 from bitloom.program.plan import plan

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from bitloom.program.c_header import COUNTERS
+from bitloom.program.commands import COUNTERS
 from bitloom.program.inputs import FoldSpec, LinearSpec
 from board.conftest import Board, case
 

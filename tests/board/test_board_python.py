@@ -16,7 +16,7 @@ from PIL import Image
 
 from bitloom.board.network import network_facts, write_network
 from bitloom.data.images import Preprocess, load_images
-from bitloom.program.c_header import COUNTERS
+from bitloom.program.commands import COUNTERS
 from bitloom.program.container import save
 from bitloom.reference.fast import quantize_input, run_fast
 from board.conftest import DRIVER, Board, Case, case, make

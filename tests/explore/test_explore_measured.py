@@ -10,9 +10,9 @@ from measured import Measured, measure, measure_graph
 import random_networks
 from bitloom.allocate.allocation import uniform
 from bitloom.errors import BitloomError
-from bitloom.explore.performance import CAUSES
 from bitloom.explore.timing import DEFAULT_TIMING
 from bitloom.graph.ir import Graph
+from bitloom.program.commands import CAUSES
 from bitloom.simulate.job import DdrTiming
 from bitloom.target.arch import named_arch
 from bitloom.target.device import load_device

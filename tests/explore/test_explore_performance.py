@@ -14,13 +14,14 @@ from hypothesis import strategies as st
 from bitloom.allocate.allocation import uniform
 from bitloom.errors import TargetError
 from bitloom.explore.layers import Network, network
-from bitloom.explore.performance import CAUSES, Performance, performance, shape_of, simulate
+from bitloom.explore.performance import Performance, performance, shape_of, simulate
 from bitloom.explore.planned import planned_performance
 from bitloom.explore.residency import plan_stripes
 from bitloom.explore.schedule import workload
 from bitloom.explore.space import bound_cycles, ideal_cycles
 from bitloom.explore.tiles import tiling
 from bitloom.explore.timing import DEFAULT_TIMING
+from bitloom.program.commands import CAUSES
 from bitloom.program.plan import plan
 from bitloom.quantize.skeleton import skeleton
 from bitloom.target.arch import NAMED, ArchConfig

@@ -37,11 +37,6 @@ def verilator_parameters(parameters: dict[str, int]) -> tuple[str, ...]:
     return tuple(f"-G{name}={literal(name, value)}" for name, value in parameters.items())
 
 
-def yosys_parameters(parameters: dict[str, int]) -> tuple[str, ...]:
-    """`-chparam NAME VALUE` arguments of Yosys' `hierarchy`, flattened into one tuple."""
-    return tuple(word for name, value in parameters.items() for word in ("-chparam", name, literal(name, value)))
-
-
 def rtl_root() -> Path:
     """The folder of the SystemVerilog sources inside the installed package."""
     return Path(str(files("bitloom") / "rtl"))

@@ -10,13 +10,14 @@ from bitloom.errors import ProgramError
 from bitloom.explore.energy import ENERGY, Energy, estimate_energy
 from bitloom.explore.layers import Network, network
 from bitloom.explore.loops import Shape
-from bitloom.explore.performance import CAUSES, Performance, performance, shape_of
+from bitloom.explore.performance import Performance, performance, shape_of
 from bitloom.explore.resources import Margins, Resources, excess, resources
 from bitloom.explore.roofline import Roofline, roofline
 from bitloom.explore.search import Point, SearchResult, floor_cycles, search
 from bitloom.explore.space import Space
 from bitloom.explore.timing import DEFAULT_TIMING, Timing
 from bitloom.graph.ir import Graph
+from bitloom.program.commands import CAUSES
 from bitloom.program.plan import plan
 from bitloom.quantize.qgraph import Int8Array, QuantGraph
 from bitloom.quantize.skeleton import skeleton

@@ -88,10 +88,6 @@ class Network:
         """Useful multiplications of all convolutions and fully connected layers."""
         return sum(layer.macs for layer in self.layers if layer.conv)
 
-    @property
-    def conv_layers(self) -> tuple[Layer, ...]:
-        return tuple(layer for layer in self.layers if layer.conv)
-
 
 def _reads(node: QNode) -> tuple[str, ...]:
     if isinstance(node, QConcat):

@@ -10,8 +10,7 @@ import numpy as np
 from bitloom.errors import TargetError
 from bitloom.explore.layers import IntArray, Layer, Tensor
 from bitloom.numerics.packing import LOW_BITS, TWO_PASS_BITS
-
-BEAT_BYTES = 16
+from bitloom.program.weights import header_words
 
 
 @dataclass(frozen=True, order=True)
@@ -25,7 +24,7 @@ class Shape:
     @property
     def header_words(self) -> int:
         """Words of a lane's header in front of each vector."""
-        return max(1, 64 // self.channels)
+        return header_words(self.channels)
 
 
 @dataclass(frozen=True)

@@ -13,18 +13,16 @@ import numpy as np
 
 from bitloom.errors import TargetError
 from bitloom.explore.layers import IntArray, Layer, Network
-from bitloom.explore.loops import BEAT_BYTES, Shape
+from bitloom.explore.loops import Shape
 from bitloom.explore.residency import Stripes, plan_stripes
 from bitloom.explore.schedule import Workload, workload
 from bitloom.explore.sequencer import Sequencer
 from bitloom.explore.stream import FloatArray, Room, ddr_limits
 from bitloom.explore.tiles import Tiling, overlap, tiling
 from bitloom.explore.timing import DEFAULT_TIMING, Timing
+from bitloom.program.commands import BEAT_BYTES, CAUSES, HEADER_BEATS
 from bitloom.target.arch import ArchConfig
 from bitloom.target.device import Device
-
-#: Causes in the order of the hardware's counters; they add up to the total.
-CAUSES = ("compute", "weights", "planes", "drain", "input", "control")
 
 
 @dataclass(frozen=True)
@@ -298,7 +296,7 @@ def run_workload(
         mine = [c for c, of in enumerate(load.layer_of) if of == i]
         nests = [load.nests[c] for c in mine]
         weight = sum(int(n.lane_words.sum()) for n in nests) * arch.channels // 8 if layer.conv else 0
-        other = sum((6 + n.taps) * BEAT_BYTES + sum(t.bytes for t in n.transfers) for n in nests)
+        other = sum((HEADER_BEATS + n.taps) * BEAT_BYTES + sum(t.bytes for t in n.transfers) for n in nests)
         causes = tuple(int(x) for x in trace.parts[mine].sum(axis=0))
         ideal, tile = sum(n.issue_cycles for n in nests), int(tiles.tile[0, np.searchsorted(load.command_of, mine[0])])
         rows.append(LayerCycles(layer.name, layer.conv, causes, ideal, layer.macs, tile, len(mine), weight, other))

@@ -5,10 +5,11 @@ from __future__ import annotations
 import numpy as np
 
 from bitloom.explore.layers import Layer, Tensor
-from bitloom.explore.loops import BEAT_BYTES, Nest, Shape, Transfer, Writing, planes_and_words, rounds_of
+from bitloom.explore.loops import Nest, Shape, Transfer, Writing, planes_and_words, rounds_of
 from bitloom.explore.performance import Performance, run_workload, shape_of
 from bitloom.explore.schedule import Workload
 from bitloom.explore.timing import DEFAULT_TIMING, Timing
+from bitloom.program.commands import BEAT_BYTES
 from bitloom.program.steps import EngineStep, LoadStep, Plan, StoreStep
 from bitloom.quantize.qgraph import QConv
 from bitloom.target.device import Device

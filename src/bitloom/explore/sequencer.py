@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 
-from bitloom.explore.loops import BEAT_BYTES, Nest, Transfer
+from bitloom.explore.loops import Nest, Transfer
 from bitloom.explore.stream import FloatArray
 from bitloom.explore.timing import Timing
+from bitloom.program.commands import BEAT_BYTES
 from bitloom.target.device import Device
 
 

@@ -8,8 +8,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from bitloom.explore.layers import Layer, Network
-from bitloom.explore.loops import BEAT_BYTES, Shape
+from bitloom.explore.loops import Shape
 from bitloom.numerics.packing import TWO_PASS_BITS
+from bitloom.program.commands import BEAT_BYTES
 from bitloom.target.device import Device
 
 

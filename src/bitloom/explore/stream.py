@@ -8,8 +8,9 @@ import numpy as np
 import numpy.typing as npt
 
 from bitloom.explore.layers import IntArray
-from bitloom.explore.loops import BEAT_BYTES
 from bitloom.explore.timing import Timing
+from bitloom.program.commands import BEAT_BYTES
+from bitloom.program.weights import tag_bits
 from bitloom.target.device import Device
 
 FloatArray = npt.NDArray[np.float64]
@@ -17,9 +18,7 @@ FloatArray = npt.NDArray[np.float64]
 
 def tag_overhead(lanes_per_port: int) -> float:
     """Beats on the bus per data beat: one tag beat names 128 / TAG_W lanes (docs/spec/streams.md)."""
-    bits = max(1, (lanes_per_port - 1).bit_length())
-    tag_width = 1 << (bits - 1).bit_length()
-    return 1.0 + tag_width / 128.0
+    return 1.0 + tag_bits(lanes_per_port) / 128.0
 
 
 @dataclass(frozen=True, eq=False)
@@ -49,14 +48,6 @@ class Stream:
         beats = self.lane_words.reshape(v, ports, m // ports).sum(axis=2).T * (self.channels / 128.0)
         rate = min(port_bytes, bytes_per_cycle / ports)
         return np.asarray(beats * (BEAT_BYTES / rate) * tag_overhead(m // ports), dtype=np.float64)
-
-    def total_bytes(self, ports: int) -> int:
-        """Bytes that the ports read in all, tags included."""
-        beats = np.ceil(
-            self.lane_words.reshape(len(self.lane_words), ports, -1).sum(axis=(0, 2)) * self.channels / 128.0
-        )
-        tags = np.ceil(beats * (tag_overhead(self.lane_words.shape[1] // ports) - 1.0))
-        return int((beats + tags).sum()) * BEAT_BYTES
 
     def room(self, ring_words: int, ports: int) -> Room | None:
         """What the ports wait for in a ring of `ring_words` a lane.

@@ -5,8 +5,9 @@ from __future__ import annotations
 from enum import IntEnum
 
 from bitloom.program.commands import (
-    BEAT_BITS,
+    BEAT_BYTES,
     COMMAND_FIELDS,
+    COUNTERS,
     FORMAT_VERSION,
     HARDWARE_ID,
     HEADER_BEATS,
@@ -15,9 +16,6 @@ from bitloom.program.commands import (
     Opcode,
 )
 from bitloom.program.container import ALIGNMENT, FILE_VERSION, MAGIC, PAGE
-
-#: Registers that count, in the order of `bitloom_counter`.
-COUNTERS = tuple(name for name, *_ in REGISTERS if name.startswith(("CYCLES_", "BEATS_")))
 
 
 def c_header() -> str:
@@ -29,7 +27,7 @@ def c_header() -> str:
         "",
         f"#define BITLOOM_HARDWARE_ID 0x{HARDWARE_ID:08X}u",
         f"#define BITLOOM_FORMAT_VERSION {FORMAT_VERSION}u",
-        f"#define BITLOOM_BEAT_BYTES {BEAT_BITS // 8}u",
+        f"#define BITLOOM_BEAT_BYTES {BEAT_BYTES}u",
         f"#define BITLOOM_HEADER_BEATS {HEADER_BEATS}u",
         "/* Program file: magic (8 bytes), version, and alignment of the weights in the program image. */",
         f'#define BITLOOM_FILE_MAGIC "{MAGIC[:-1].decode()}"',

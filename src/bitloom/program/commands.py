@@ -12,7 +12,8 @@ from enum import IntEnum
 
 from bitloom.errors import ProgramError
 
-BEAT_BITS = 128
+BEAT_BITS = 128  #: of DDR and of the command stream
+BEAT_BYTES = BEAT_BITS // 8
 HEADER_BEATS = 6
 #: Identity of the hardware (register ID) and of the register map and command format (register VERSION).
 HARDWARE_ID = 0xB1710010
@@ -173,6 +174,12 @@ REGISTERS: tuple[tuple[str, int, str, str], ...] = (
     ("BEATS_WEIGHTS", 0x9C, "r", "beats read by the weight ports"),
     ("BEATS_READ", 0xA0, "r", "beats read by LOAD and commands"),
     ("BEATS_WRITE", 0xA4, "r", "beats written by STORE"),
+)
+#: Registers that count, in their order.
+COUNTERS = tuple(name for name, *_ in REGISTERS if name.startswith(("CYCLES_", "BEATS_")))
+#: What a cycle of a run is spent on, in the order of the counters: they add up to the total.
+CAUSES = tuple(
+    name.removeprefix("CYCLES_").lower() for name in COUNTERS if name.startswith("CYCLES_") and name != "CYCLES_TOTAL"
 )
 
 

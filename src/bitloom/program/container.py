@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from bitloom.errors import OutputError, ProgramError, TargetError
-from bitloom.program.commands import FORMAT_VERSION, decode
+from bitloom.program.commands import BEAT_BYTES, FORMAT_VERSION, decode
 from bitloom.program.inputs import FoldSpec, InputSpec, LinearSpec
 from bitloom.program.regions import Layout, Placement, Uint8Array
 from bitloom.quantize.qgraph import Int8Array
@@ -71,7 +71,7 @@ class Program:
     @property
     def command_beats(self) -> int:
         """Value of register COMMAND_BEATS."""
-        return len(self.commands) // 16
+        return len(self.commands) // BEAT_BYTES
 
     def image(self) -> bytes:
         """The bytes behind the PROGRAM base: commands, then the weights of every port at their offsets."""

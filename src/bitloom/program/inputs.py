@@ -12,12 +12,11 @@ from dataclasses import dataclass
 import numpy as np
 
 from bitloom.errors import DataError, ProgramError
+from bitloom.program.commands import BEAT_BYTES
 from bitloom.program.geometry import Tap, Window
 from bitloom.program.regions import IntArray, Layout, chunk_count, slots
 from bitloom.quantize.qgraph import Int8Array
 from bitloom.target.arch import ArchConfig
-
-BEAT = 16  #: bytes of a DDR beat
 
 
 @dataclass(frozen=True)
@@ -75,7 +74,7 @@ InputSpec = FoldSpec | LinearSpec
 
 def linear_words(positions: int, channels: int) -> int:
     """Words per chunk so that a chunk is whole beats of 16 bytes."""
-    per_beat = max(1, BEAT // channels)
+    per_beat = max(1, BEAT_BYTES // channels)
     return -(-positions // per_beat) * per_beat
 
 
@@ -99,7 +98,7 @@ def fold_of(
         return None
     rows = max(window.out_size[0] + -(-window.kernel[0] // step) - 1, -(-(window.top + height) // step))
     pitch = max(window.out_size[1] + columns - 1, -(-(window.left + width) // step))
-    per_beat = BEAT // unit_bytes
+    per_beat = BEAT_BYTES // unit_bytes
     if striped:
         pitch = -(-pitch // per_beat) * per_beat
     units = -(-(rows * pitch + fold) // per_beat) * per_beat

@@ -5,9 +5,9 @@ from __future__ import annotations
 import hashlib
 
 from bitloom.errors import DataError
-from bitloom.program.commands import Base, Command, Opcode
+from bitloom.program.commands import BEAT_BYTES, Base, Command, Opcode
 from bitloom.program.container import Program, TraceEntry, weight_offsets
-from bitloom.program.inputs import BEAT, input_bytes
+from bitloom.program.inputs import input_bytes
 from bitloom.program.regions import Uint8Array
 from bitloom.program.steps import EngineStep, LoadStep, Plan, StoreStep
 from bitloom.program.weights import WeightPacker
@@ -42,7 +42,7 @@ def lower(qgraph: QuantGraph, plan: Plan) -> Program:
     end = Command({"opcode": Opcode.END, "layer": len(plan.layers) - 1})
     begin = Command({"opcode": Opcode.BEGIN, "arch_hash": plan.arch.hash})
     beats = sum(6 + len(c.taps) for c in (begin, *commands, end)) + 6 * len(used)
-    offsets = weight_offsets(beats * BEAT, weights)
+    offsets = weight_offsets(beats * BEAT_BYTES, weights)
     starts = [
         Command(
             {
@@ -50,7 +50,7 @@ def lower(qgraph: QuantGraph, plan: Plan) -> Program:
                 "port": port,
                 "ddr_sel": Base.PROGRAM,
                 "ddr_offset": offsets[port],
-                "beats": len(weights[port]) // BEAT,
+                "beats": len(weights[port]) // BEAT_BYTES,
             }
         )
         for port in used

@@ -7,9 +7,9 @@ from dataclasses import replace
 import numpy as np
 
 from bitloom.errors import ProgramError
-from bitloom.program.commands import Base
+from bitloom.program.commands import BEAT_BYTES, Base
 from bitloom.program.geometry import Grid, Reading, Tap, Window, highest_word, make_grid, window_grid, window_taps
-from bitloom.program.inputs import BEAT, FoldSpec, LinearSpec, fold_taps
+from bitloom.program.inputs import FoldSpec, LinearSpec, fold_taps
 from bitloom.program.jobs import Buffer, EngineJob, Home, LoadJob, Schedule
 from bitloom.program.layouts import LaidOut
 from bitloom.program.regions import Placement, Region, chunk_count, half_rows
@@ -102,15 +102,15 @@ class Materializer:
         b, base = job.buffer, self.base[job.buffer.region] + job.buffer.row_offset
         if self.fold is not None:
             units = b.words + self.fold.window - 1
-            per_beat = BEAT // self.fold.unit_bytes
+            per_beat = BEAT_BYTES // self.fold.unit_bytes
             offset = job.image * self.fold.bytes + b.y0 * self.fold.pitch * self.fold.unit_bytes
             return [LoadStep(
                 layer, job.name, None, base, b.chunk_rows, 1, Base.INPUT, offset, units // per_beat, b.words, False,
                 per_beat.bit_length() - 1, self.fold.window,
             )]  # fmt: skip
         chunks = chunk_count(b.segments, self.arch.channels)
-        beats = b.words * self.arch.channels // BEAT
-        offset = job.image * chunks * beats * BEAT
+        beats = b.words * self.arch.channels // BEAT_BYTES
+        offset = job.image * chunks * beats * BEAT_BYTES
         place = self._placement(b)
         return [LoadStep(layer, job.name, place, base, b.chunk_rows, chunks, Base.INPUT, offset, beats, b.words, True)]
 
@@ -120,7 +120,7 @@ class Materializer:
         return [
             LoadStep(
                 layer, job.name, place, place.base, b.chunk_rows, 1, home.base, offset,
-                b.words * self.arch.channels // BEAT, b.words, True,
+                b.words * self.arch.channels // BEAT_BYTES, b.words, True,
             )
             for place, offset in self._chunks(b, home)
         ]  # fmt: skip

@@ -8,8 +8,9 @@ from itertools import product
 from bitloom.errors import ProgramError, UnsupportedLayerError
 from bitloom.program.batch import batch_schedule, cuts, takes_turns
 from bitloom.program.chains import Chain, inputs_of, runs
+from bitloom.program.commands import BEAT_BYTES
 from bitloom.program.geometry import window_grid, window_taps
-from bitloom.program.inputs import BEAT, FoldSpec, fold_of
+from bitloom.program.inputs import FoldSpec, fold_of
 from bitloom.program.jobs import EngineJob, Schedule
 from bitloom.program.layouts import LaidOut, lay_out, window_of_node
 from bitloom.program.materialize import Materializer, fold_geometry, progress
@@ -63,8 +64,8 @@ def plan(qgraph: QuantGraph, arch: ArchConfig, batch: int = 1) -> Plan:
         return Materializer(laid, fold, *found, arch).run()
     rows, step = peak_rows(dense.regions())
     rest = "neither stripes of rows nor tensors in DDR help"
-    if arch.channels < BEAT:
-        rest = f"stripes of rows do not help, and tensors in DDR need channels >= {BEAT}"
+    if arch.channels < BEAT_BYTES:
+        rest = f"stripes of rows do not help, and tensors in DDR need channels >= {BEAT_BYTES}"
     raise ProgramError(
         f"{qgraph.name}: the tensors around layer '{dense.jobs[step].name}' need {rows} rows of the activation memory, "
         f"but architecture '{arch.name}' has act_rows = {arch.act_rows}; {rest}; use an "
@@ -131,7 +132,7 @@ def _fold(qgraph: QuantGraph, arch: ArchConfig, striped: bool) -> FoldSpec | Non
         return None
     grid, taps = fold_geometry(fold, window, arch)
     first, step = progress(grid, taps, arch)
-    per_beat = BEAT // fold.unit_bytes
+    per_beat = BEAT_BYTES // fold.unit_bytes
     units = max(fold.units, first + (grid.n_tiles - 1) * step + fold.window - 1)
     return replace(fold, units=-(-units // per_beat) * per_beat)
 

@@ -14,9 +14,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from bitloom.program.commands import Base
+from bitloom.program.commands import BEAT_BYTES, Base
 from bitloom.program.geometry import Window
-from bitloom.program.inputs import BEAT, FoldSpec, linear_words
+from bitloom.program.inputs import FoldSpec, linear_words
 from bitloom.program.jobs import Buffer, EngineJob, Home, LoadJob, Schedule, StoreJob
 from bitloom.program.layouts import LaidOut
 from bitloom.program.regions import Region, allocate, chunk_count, peak_rows
@@ -145,7 +145,7 @@ def spill(
 
     laid: all tensors plain.
     """
-    if arch.channels < BEAT:
+    if arch.channels < BEAT_BYTES:
         return None
     away: set[str] = set()
     stripes: dict[str, int] = {}

@@ -9,7 +9,8 @@ import numpy.typing as npt
 
 from bitloom.errors import ProgramError
 from bitloom.numerics.packing import LOW_BITS, TWO_PASS_BITS
-from bitloom.program.inputs import BEAT, fold_weights
+from bitloom.program.commands import BEAT_BITS, BEAT_BYTES
+from bitloom.program.inputs import fold_weights
 from bitloom.program.regions import IntArray, Uint8Array, slots
 from bitloom.program.steps import EngineStep
 from bitloom.quantize.qgraph import Int8Array, QConv
@@ -18,20 +19,20 @@ from bitloom.target.arch import ArchConfig
 HEADER_BITS = 64
 
 
-def tag_bits(arch: ArchConfig) -> int:
+def tag_bits(lanes: int) -> int:
     """TAG_W: the power of two >= clog2(lanes of a port), at least 1."""
-    need = max(1, (arch.vector // arch.weight_ports - 1).bit_length())
+    need = max(1, (lanes - 1).bit_length())
     return 1 << (need - 1).bit_length()
 
 
-def header_words(arch: ArchConfig) -> int:
+def header_words(channels: int) -> int:
     """Words of a lane's header."""
-    return max(1, HEADER_BITS // arch.channels)
+    return max(1, HEADER_BITS // channels)
 
 
-def words_per_beat(arch: ArchConfig) -> int:
+def words_per_beat(channels: int) -> int:
     """Lane words in a beat."""
-    return 128 // arch.channels
+    return BEAT_BITS // channels
 
 
 def step_weights(step: EngineStep, first: int, end: int, channels: int) -> Int8Array:
@@ -91,8 +92,8 @@ class WeightPacker:
 
     def _check_ring(self, step: EngineStep, node: QConv) -> None:
         arch, widest = self.arch, int(node.bits.max(initial=0))
-        words = header_words(arch) + len(step.taps) * step.in_chunks * widest
-        need = words + 2 * words_per_beat(arch)
+        words = header_words(arch.channels) + len(step.taps) * step.in_chunks * widest
+        need = words + 2 * words_per_beat(arch.channels)
         if need > arch.ring_words:
             raise ProgramError(
                 f"{node.name}: a lane needs {words} words for one vector ({len(step.taps)} taps x {step.in_chunks} "
@@ -140,7 +141,7 @@ class WeightPacker:
             return nibbles.reshape(len(headers), 16, 1)
         if self.arch.channels == 128:
             raw = np.concatenate([raw, np.zeros_like(raw)], axis=1)
-        return raw.reshape(len(headers), header_words(self.arch), -1)
+        return raw.reshape(len(headers), header_words(self.arch.channels), -1)
 
     def ports(self) -> tuple[bytes, ...]:
         """The stream of every port, whole beats; empty when the program has no convolution."""
@@ -150,7 +151,7 @@ class WeightPacker:
 
     def _port(self, first: int, count: int) -> bytes:
         arch = self.arch
-        per_beat = words_per_beat(arch)
+        per_beat = words_per_beat(arch.channels)
         keys, lanes, beats = [], [], []
         for index in range(count):
             lane = self._lanes[first + index]
@@ -162,20 +163,20 @@ class WeightPacker:
             padded[: lane.count] = words
             if arch.channels == 4:
                 padded = (padded[0::2] | padded[1::2] << 4).astype(np.uint8)
-            beats.append(padded.reshape(n, BEAT))
+            beats.append(padded.reshape(n, BEAT_BYTES))
             keys.append(self._need(lane, np.arange(n) * per_beat))
             lanes.append(np.full(n, index, dtype=np.int64))
         if not beats:
             return b""
         all_lanes = np.concatenate(lanes)
         order = np.lexsort((all_lanes, np.concatenate(keys)))
-        return _blocks(np.concatenate(beats)[order], all_lanes[order], tag_bits(arch))
+        return _blocks(np.concatenate(beats)[order], all_lanes[order], tag_bits(arch.vector // arch.weight_ports))
 
     def _need(self, lane: _Lane, word: IntArray) -> IntArray:
         """When a word is needed: vector, then header, then step and pass."""
         starts, bits = np.array(lane.starts), np.array(lane.bits)
         vector = np.searchsorted(starts, word, side="right") - 1
-        inside = word - starts[vector] - header_words(self.arch)
+        inside = word - starts[vector] - header_words(self.arch.channels)
         width = np.maximum(bits[vector], 1)
         step, plane = inside // width, inside % width
         low = np.where(width >= TWO_PASS_BITS, plane >= width - LOW_BITS, True)
@@ -217,7 +218,7 @@ def _blocks(beats: Uint8Array, lanes: IntArray, tag_width: int) -> bytes:
     tags[: len(lanes)] = lanes
     bit = (tags[:, None] >> np.arange(tag_width)) & 1
     tag_beats = np.packbits(bit.astype(np.uint8).reshape(blocks, 128), axis=1, bitorder="little")
-    out = np.zeros((len(beats) + blocks, BEAT), dtype=np.uint8)
+    out = np.zeros((len(beats) + blocks, BEAT_BYTES), dtype=np.uint8)
     at = np.arange(len(beats))
     out[at + at // per_block + 1] = beats
     out[np.arange(blocks) * (per_block + 1)] = tag_beats

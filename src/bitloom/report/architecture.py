@@ -11,9 +11,9 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import FuncFormatter
 
-from bitloom.explore.performance import CAUSES
 from bitloom.explore.roofline import Roofline, RooflinePoint
 from bitloom.explore.search import Point
+from bitloom.program.commands import CAUSES
 from bitloom.report.plots import CAUSE_COLOURS
 
 _INK, _GRID = "#22262b", "#dfe4ea"

@@ -10,10 +10,11 @@ from bitloom import __version__
 from bitloom.allocate.hbp import HbpSolution
 from bitloom.allocate.latency import LatencySolution
 from bitloom.explore.energy import estimate_energy
-from bitloom.explore.performance import CAUSES, Performance
+from bitloom.explore.performance import Performance
 from bitloom.explore.resources import resources
 from bitloom.explore.roofline import roofline
 from bitloom.journal import StepRecord
+from bitloom.program.commands import CAUSES
 from bitloom.target.arch import ArchConfig
 from bitloom.target.device import Device
 

@@ -8,9 +8,9 @@ from rich.console import Console
 from rich.table import Table
 
 from bitloom.explore.explorer import Exploration
-from bitloom.explore.performance import CAUSES
 from bitloom.explore.resources import Margins, misfit
 from bitloom.explore.search import floor_cycles
+from bitloom.program.commands import CAUSES
 
 
 def print_explorations(found: Sequence[Exploration], console: Console, layers: bool | None = None) -> None:

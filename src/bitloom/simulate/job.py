@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Literal
 
 from bitloom.errors import SimulationError
-from bitloom.program.commands import FORMAT_VERSION, HARDWARE_ID, REGISTERS
+from bitloom.program.commands import BEAT_BYTES, COUNTERS, FORMAT_VERSION, HARDWARE_ID, REGISTERS
 
 FaultKind = Literal["response", "early_last", "late_last", "stuck_address", "stuck_data", "stuck_response"]
 
@@ -158,11 +158,11 @@ class Workload:
 
 
 def _beats(size: int) -> int:
-    return -(-size // 16)
+    return -(-size // BEAT_BYTES)
 
 
 def _padded(size: int) -> int:
-    return max(1, _beats(size)) * 16
+    return max(1, _beats(size)) * BEAT_BYTES
 
 
 def write_program(folder: Path, workload: Workload) -> Path:
@@ -206,8 +206,7 @@ def write_job(
     ]
     for name, value in (("ID", HARDWARE_ID), ("VERSION", FORMAT_VERSION), ("ARCH_HASH", workload.arch_hash)):
         lines.append(f"expect {name} {_ADDRESS[name]:#x} {value:#x}")
-    counters = [name for name in _ADDRESS if name.startswith(("CYCLES_", "BEATS_"))]
-    lines += [f"readback {name} {_ADDRESS[name]:#x}" for name in ("ERROR", "LAYER", *counters)]
+    lines += [f"readback {name} {_ADDRESS[name]:#x}" for name in ("ERROR", "LAYER", *COUNTERS)]
     lines += [f"dump_rows {first_row} {end}" for first_row, end in options.dump_rows]
     at = 0
     for number, image in enumerate(images, first):

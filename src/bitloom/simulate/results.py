@@ -10,10 +10,9 @@ import numpy as np
 import numpy.typing as npt
 
 from bitloom.errors import SimulationError
-from bitloom.program.commands import ErrorCode
+from bitloom.program.commands import CAUSES, ErrorCode
 from bitloom.simulate.job import FILL, OUTPUT_BASE, SCRATCH_BASE
 
-CAUSES = ("compute", "weights", "planes", "drain", "input", "control")
 Memory = npt.NDArray[np.uint8]  #: (P, act_rows, C): the activation memory, codes as bytes
 
 

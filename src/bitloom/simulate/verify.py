@@ -8,7 +8,7 @@ import numpy as np
 from torch import Tensor
 
 from bitloom.errors import DataError
-from bitloom.explore.performance import CAUSES
+from bitloom.program.commands import CAUSES
 from bitloom.program.container import Program
 from bitloom.quantize.qgraph import QuantGraph
 from bitloom.reference.fast import quantize_input
