@@ -247,6 +247,8 @@ def run_fluid(load: Workload, tiles: Tiling, feed: Feed, device: Device, timing:
             held = float(stood[0, 0]) if first_vector else 0.0
             weights, planes, late = (fed - smooth)[0, 0], work[0] + fill - issue, (ready - fed)[0, 0] + held
             control = (array - opened)[0, 0] - fill - held + (timing.drain if last_vector else 0) + over - shown
+            if not n.layer.conv:  # a pool has no planes: its results are under way
+                planes, control = 0, control + planes
             parts[c] += np.array([issue, weights, planes, (done - ready)[0, 0] + shown, late, control], dtype=np.int64)
         array = closed
     total = array + sum(end_cycles(load, timing, device).values())
