@@ -39,7 +39,7 @@ from bitloom.quantize.observe import Calibration, CalibrationOptions, calibrate
 from bitloom.quantize.parallel import leads
 from bitloom.quantize.qgraph import QuantGraph
 from bitloom.quantize.quantize import quantize
-from bitloom.quantize.refine import Candidate, Refinement, best, refine
+from bitloom.quantize.refine import RefinedNetwork, Refinement, best, refine
 from bitloom.report.facts import basic_facts, layer_facts, model_facts
 from bitloom.report.page import write_report
 from bitloom.report.samples import sample_rows
@@ -140,7 +140,7 @@ def compile_model(
     qgraph: QuantGraph = journal.step(
         "quantize", key, lambda: quantize(graph, solution.allocation, cal, rounded=taken.table.rounded)
     )
-    stages: tuple[Candidate, ...] = ()
+    stages: tuple[RefinedNetwork, ...] = ()
     by_picture = every_view.reshape(opts.views, split, *every_view.shape[1:]).transpose(0, 1).flatten(0, 1)
     if opts.rounding is not Refinement.GPTQ:
         key += f" {opts.rounding.value}"

@@ -9,7 +9,7 @@ import torch
 
 from bitloom.errors import DataError
 from bitloom.quantize.finetune import FinetuneOptions
-from bitloom.quantize.refine import Candidate, Refinement, best, divergence, learning_options, refine
+from bitloom.quantize.refine import RefinedNetwork, Refinement, best, divergence, learning_options, refine
 from quantize.small_networks import images, start
 
 SHORT = FinetuneOptions(steps=10, batch=16, latent_rate=0.004, every=5)
@@ -31,8 +31,8 @@ def test_every_stage_is_there_and_the_best_is_not_worse_than_gptq() -> None:
 
 def test_a_failed_stage_is_left_out() -> None:
     _, _, first = start()
-    worse = Candidate(Refinement.LEARNED, replace(first), 2.0)
-    assert best((Candidate(Refinement.GPTQ, first, 1.0), worse)).stage is Refinement.GPTQ
+    worse = RefinedNetwork(Refinement.LEARNED, replace(first), 2.0)
+    assert best((RefinedNetwork(Refinement.GPTQ, first, 1.0), worse)).stage is Refinement.GPTQ
 
 
 def test_it_needs_images_to_compare() -> None:

@@ -27,7 +27,7 @@ LARGEST = 6  #: wider errors follow the rounding's own ratios: too small to over
 
 
 @dataclass(frozen=True, eq=False)
-class OutputError:
+class ErrorPower:
     """common (Cout, widths): variance over images of the map's mean error; varying: mean variance inside the maps."""
 
     common: FloatArray
@@ -50,7 +50,7 @@ class _Sums:
         self.count += len(error)
 
 
-def output_errors(probe: Probe, images: Tensor, batch: int = 8) -> dict[str, OutputError]:
+def output_errors(probe: Probe, images: Tensor, batch: int = 8) -> dict[str, ErrorPower]:
     """Of every layer, its input as the probe's present weights make it. images: float (N, C, H, W).
 
     Cost: a forward pass for each width up to LARGEST, all in one run. Raises DataError when an error is not finite.
@@ -68,7 +68,7 @@ def output_errors(probe: Probe, images: Tensor, batch: int = 8) -> dict[str, Out
     return {name: _finish(probe, name, total, narrow) for name, total in sums.items()}
 
 
-def _finish(probe: Probe, name: str, sums: _Sums, narrow: tuple[int, ...]) -> OutputError:
+def _finish(probe: Probe, name: str, sums: _Sums, narrow: tuple[int, ...]) -> ErrorPower:
     common = (sums.square / sums.count - (sums.mean / sums.count).square()).clamp(min=0)
     parts = [np.asarray(x.reshape(len(narrow), -1).T.numpy()) for x in (common, sums.inside / sums.count)]
     if not all(np.isfinite(part).all() for part in parts):
@@ -79,4 +79,4 @@ def _finish(probe: Probe, name: str, sums: _Sums, narrow: tuple[int, ...]) -> Ou
         last = probe.widths.index(narrow[-1])
         ratio = own[:, wide] / np.maximum(own[:, [last]], 1e-300)
         parts = [np.hstack([part, part[:, [-1]] * np.minimum(ratio, 1.0)]) for part in parts]
-    return OutputError(*parts)
+    return ErrorPower(*parts)

@@ -14,6 +14,7 @@ from bitloom.allocate.knapsack import Problem
 from bitloom.errors import BudgetError
 
 FloatArray = npt.NDArray[np.float64]
+WIDTHS = (2, 3, 4, 5, 6, 7, 8)  #: of a baseline, where it is not given others
 SMALLEST = (1, 2, 3)  #: smallest widths that a baseline may be better off with
 Judge = Callable[[BitAllocation], float]
 

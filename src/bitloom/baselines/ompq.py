@@ -16,9 +16,7 @@ from torch import Tensor
 
 from bitloom.allocate.allocation import BitAllocation
 from bitloom.allocate.probe import Probe
-from bitloom.baselines.layers import by_layer, without_binary
-
-WIDTHS = (2, 3, 4, 5, 6, 7, 8)
+from bitloom.baselines.layers import WIDTHS, by_layer, without_binary
 
 
 def orthogonality(probe: Probe, images: Tensor, batch: int = 16) -> npt.NDArray[np.float64]:

@@ -8,9 +8,8 @@ import numpy as np
 
 from bitloom.allocate.allocation import BitAllocation
 from bitloom.allocate.hbp import LayerCosts
+from bitloom.baselines.layers import WIDTHS
 from bitloom.errors import BudgetError
-
-WIDTHS = (2, 3, 4, 5, 6, 7, 8)
 
 
 def greedy(

@@ -180,16 +180,8 @@ def _batch(count: int, step: int, opts: FinetuneOptions) -> Tensor:
 
 
 def _optimizer(student: TrainableNetwork, opts: FinetuneOptions) -> torch.optim.Optimizer:
-    groups = []
-    for step in student.lowered.convs:
-        layer = student.layer(step.name)
-        size = float(layer.bias.detach().abs().mean().clamp(min=1e-3))
-        rates = (
-            (layer.latent, opts.latent_rate),
-            (layer.log_scale, opts.scale_rate),
-            (layer.bias, opts.bias_rate * size),
-        )
-        groups += [{"params": [p], "lr": rate, "base": rate} for p, rate in rates]
+    layers = [student.layer(step.name) for step in student.lowered.convs]
+    groups = [g for layer in layers for g in layer.rated(opts.latent_rate, opts.scale_rate, opts.bias_rate)]
     return torch.optim.Adam(groups, betas=(0.9, 0.99))
 
 

@@ -93,7 +93,8 @@ def _reconstruct_block(
     judge = torch.arange(count, len(paths))
     before = best = _judge(network, block, paths, judge, opts)
     kept = [_state(layer) for layer in layers]
-    optimizer, bases = _optimizer(layers, opts)
+    groups = [g for layer in layers for g in layer.rated(opts.latent_rate, opts.scale_rate, opts.bias_rate)]
+    optimizer = torch.optim.Adam(groups)
     for step in range(opts.steps):
         chosen = torch.randint(count, (min(opts.batch, count),), generator=generator)
         exact, quantized = paths.at(chosen)
@@ -108,8 +109,8 @@ def _reconstruct_block(
                 f"{opts.latent_rate:g} or scale_rate = {opts.scale_rate:g}"
             )
         rate = 0.5 * (1 + math.cos(math.pi * step / opts.steps))
-        for part, base in zip(optimizer.param_groups, bases, strict=True):
-            part["lr"] = base * rate
+        for part in optimizer.param_groups:
+            part["lr"] = part["base"] * rate
         optimizer.zero_grad()
         loss.backward()  # type: ignore[no-untyped-call]
         optimizer.step()
@@ -136,17 +137,3 @@ def _judge(network: TrainableNetwork, block: Block, paths: Paths, judge: Tensor,
 
 def _state(layer: QuantizedWeights) -> dict[str, Tensor]:
     return {name: value.clone() for name, value in layer.state_dict().items()}
-
-
-def _optimizer(layers: list[QuantizedWeights], opts: ReconstructOptions) -> tuple[torch.optim.Optimizer, list[float]]:
-    groups, bases = [], []
-    for layer in layers:
-        size = float(layer.bias.detach().abs().mean().clamp(min=1e-3))
-        for parameter, rate in (
-            (layer.latent, opts.latent_rate),
-            (layer.log_scale, opts.scale_rate),
-            (layer.bias, opts.bias_rate * size),
-        ):
-            groups.append({"params": [parameter], "lr": rate})
-            bases.append(rate)
-    return torch.optim.Adam(groups), bases

@@ -37,7 +37,7 @@ class Refinement(Enum):
 
 
 @dataclass(frozen=True)
-class Candidate:
+class RefinedNetwork:
     """A network and its `divergence` on held-out images, in nats per image."""
 
     stage: Refinement
@@ -53,7 +53,7 @@ def refine(
     held_out: Tensor,
     how: Refinement,
     learning: FinetuneOptions | None = None,
-) -> tuple[Candidate, ...]:
+) -> tuple[RefinedNetwork, ...]:
     """`start` (GPTQ's) and the network after every stage of `how`; take `best` of them.
 
     images: for fitting, float (N, C, H, W), views of one picture next to each other; held_out: others, that only
@@ -61,15 +61,15 @@ def refine(
     """
     if not len(held_out):
         raise DataError("no held-out images to compare roundings; give more calibration images")
-    found = [Candidate(Refinement.GPTQ, start, divergence(lowered, start, held_out))]
+    found = [RefinedNetwork(Refinement.GPTQ, start, divergence(lowered, start, held_out))]
     if how in (Refinement.COMPENSATED, Refinement.BOTH):
         options = CompensateOptions(strengths=(1.0,), rows=max(20480, 40 * len(images)))
         fitted, _ = compensate(lowered, start, images, options)
-        found.append(Candidate(Refinement.COMPENSATED, fitted, divergence(lowered, fitted, held_out)))
+        found.append(RefinedNetwork(Refinement.COMPENSATED, fitted, divergence(lowered, fitted, held_out)))
     if how in (Refinement.LEARNED, Refinement.BOTH):
         training = learning_options(images) if learning is None else learning
         learned = finetune(graph, lowered, best(found).qgraph, images, options=training).qgraph
-        found.append(Candidate(how, learned, divergence(lowered, learned, held_out)))
+        found.append(RefinedNetwork(how, learned, divergence(lowered, learned, held_out)))
     return tuple(found)
 
 

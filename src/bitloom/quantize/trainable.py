@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping
+from typing import Any
 
 import numpy as np
 import torch
@@ -65,6 +66,12 @@ class QuantizedWeights(nn.Module):
         self.log_scale.copy_(scale.abs().log().reshape(self.log_scale.shape))
         self.get_buffer("sign").copy_(torch.where(scale < 0, -1.0, 1.0).reshape(self.log_scale.shape))
         self.bias.copy_(bias)
+
+    def rated(self, latent: float, scale: float, bias: float) -> list[dict[str, Any]]:
+        """Groups of an optimizer with learning rates `lr`, and `base` to come back to; bias: times the biases' size."""
+        size = float(self.bias.detach().abs().mean().clamp(min=1e-3))
+        rates = ((self.latent, latent), (self.log_scale, scale), (self.bias, bias * size))
+        return [{"params": [parameter], "lr": rate, "base": rate} for parameter, rate in rates]
 
     def scale(self) -> Tensor:
         """(Cout, 1, 1, 1), of either sign."""
