@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
@@ -14,8 +13,6 @@ from torch import Tensor
 
 from bitloom.allocate.allocation import WIDTHS
 from bitloom.allocate.budget import Budget
-from bitloom.allocate.hbp import HbpSolution, LayerCosts, allocate, binary_only_in
-from bitloom.allocate.latency import LatencyAllocator, LatencySolution
 from bitloom.board.network import NetworkFacts, network_facts
 from bitloom.board.write import write_board
 from bitloom.candidates import Material, candidate, priced_tables
@@ -23,12 +20,10 @@ from bitloom.data.images import Preprocess
 from bitloom.errors import DataError, GraphError
 from bitloom.evaluate import Evaluation, evaluate
 from bitloom.explore.planned import planned_performance
-from bitloom.explore.pricing import NetworkCycles
-from bitloom.graph.ir import Conv, Graph, Linear
+from bitloom.graph.ir import Graph
 from bitloom.graph.shapes import shapes
 from bitloom.graph.verify import verify
 from bitloom.journal import Journal
-from bitloom.program.binary import binary_layers
 from bitloom.program.container import Program, save
 from bitloom.program.lower import lower
 from bitloom.program.ordering import choose_order, reorder
@@ -40,13 +35,14 @@ from bitloom.quantize.parallel import leads
 from bitloom.quantize.qgraph import QuantGraph
 from bitloom.quantize.quantize import quantize
 from bitloom.quantize.refine import RefinedNetwork, Refinement, best, refine
-from bitloom.report.facts import basic_facts, layer_facts, model_facts
+from bitloom.report.facts import basic_facts, layer_facts, model_facts, trust_facts
 from bitloom.report.page import write_report
 from bitloom.report.samples import sample_rows
 from bitloom.retrain import Retrained, Training, retrain
 from bitloom.simulate.verify import verify_images
 from bitloom.target.arch import ArchConfig
 from bitloom.target.device import Device
+from bitloom.widths import WidthSolution, WidthSolver, weights
 
 
 @dataclass(frozen=True)
@@ -98,62 +94,43 @@ def compile_model(
     budget = opts.budget if isinstance(opts.budget, Budget) else Budget(mean_bits=opts.budget)
     verify(graph)
     _check(graph, evaluation, opts)
-    limit = budget.weight_bits(sum(_weights(graph)))
+    budget.weight_bits(weights(graph))  # refused before any work
     journal = Journal(out / "steps")
     key = _key(graph, calibration)
     pictures = _pictures(calibration, opts.views)
-    split = 2 * pictures // 3
-    seen, held_out = calibration[:split], calibration[split:pictures]
-    every_view = calibration.reshape(opts.views, pictures, *calibration.shape[1:])[:, :split].flatten(0, 1)
+    held_out = pictures.held_out
 
     original = graph
     if opts.equalize:
         key += f" equalized {opts.equalize:g}"
-        graph = equalize(graph, seen, EqualizeOptions(power=opts.equalize))
-    cal: Calibration = journal.step("calibrate", key, lambda: calibrate(graph, seen))
+        graph = equalize(graph, pictures.seen, EqualizeOptions(power=opts.equalize))
+    cal: Calibration = journal.step("calibrate", key, lambda: calibrate(graph, pictures.seen))
+    widths = WidthSolver(graph, arch, device, budget)
     rounding_key = f"{key} {opts.views}"
-    budget_key = f" budget {budget}"
-    cycle_limit = budget.cycle_limit(device.clock_mhz)
-    model_of = NetworkCycles(graph, arch, device)
-    binary = binary_layers(graph, arch)
-    budget_key += f" {sorted(binary)}"
-    if cycle_limit is not None:
-        budget_key += f" {cycle_limit} cycles {arch} {device}"
-
-    def allowed(found: Mapping[str, LayerCosts]) -> dict[str, LayerCosts]:
-        layers = {name: layer.at_least(budget.least, WIDTHS) for name, layer in found.items()}
-        return binary_only_in(layers, WIDTHS, binary)
-
-    def solve(found: Mapping[str, LayerCosts]) -> HbpSolution | LatencySolution:
-        if cycle_limit is None:
-            return allocate(allowed(found), WIDTHS, limit)
-        return LatencyAllocator(allowed(found), WIDTHS, model_of).allocate(limit, cycle_limit)
-
-    material = Material(graph, cal, every_view, held_out)
-    key = f"{rounding_key}{budget_key} coherent {opts.coherent}"
+    key = f"{rounding_key} {widths.key()} coherent {opts.coherent}"
+    material = Material(graph, cal, pictures.every_view, held_out)
     tables = priced_tables(material, opts.coherent, journal, rounding_key)
-    made = [candidate(table, material, solve, journal, key) for table in tables]
+    made = [candidate(table, material, widths.solve, journal, key) for table in tables]
     taken, divergences = best(made), {c.table.measure: c.divergence for c in made}
     del made, tables  # a table of rounded rows is large
-    solution: HbpSolution | LatencySolution = taken.solution
+    solution = taken.solution
     key += f" {taken.table.measure}"
     qgraph: QuantGraph = journal.step(
         "quantize", key, lambda: quantize(graph, solution.allocation, cal, rounded=taken.table.rounded)
     )
     stages: tuple[RefinedNetwork, ...] = ()
-    by_picture = every_view.reshape(opts.views, split, *every_view.shape[1:]).transpose(0, 1).flatten(0, 1)
     if opts.rounding is not Refinement.GPTQ:
         key += f" {opts.rounding.value}"
         stages = journal.step(
             "refine",
             key,
-            lambda: refine(graph, cal.lowered, qgraph, by_picture, held_out, opts.rounding),
+            lambda: refine(graph, cal.lowered, qgraph, pictures.by_picture(), held_out, opts.rounding),
         )
         qgraph = best(stages).qgraph
-    trained: Retrained[HbpSolution | LatencySolution] | None = None
+    trained: Retrained[WidthSolution] | None = None
     if opts.training is not None:
         key += f" {opts.training.key()}"
-        again = lambda c: solve(taken.trust.weigh(c, WIDTHS))  # noqa: E731
+        again = lambda c: widths.solve(taken.trust.weigh(c, WIDTHS))  # noqa: E731
         trained = retrain(graph, cal, qgraph, solution, again, held_out, opts.training, journal, key, print_progress)
         qgraph, solution = trained.qgraph, trained.solution
         if not leads():
@@ -186,15 +163,14 @@ def compile_model(
     facts = basic_facts(graph.name, arch, device, solution, journal.records, opts.batch)
     facts |= {"accuracy": accuracy, "image_edge": int(max(evaluation.images.shape[2:]))}
     facts["measure"] = {"chosen": taken.table.measure, "divergence": divergences}  # KL to float on held-out images
-    for width, factor in (("pruning", taken.trust.pruned), ("binary", taken.trust.binary)):
-        facts["allocation"][f"{width}_factor"] = factor if math.isfinite(factor) else None  # None: not used
+    facts["allocation"] |= trust_facts(taken.trust)
     facts["rounding"] = {c.stage.value: c.divergence for c in stages}  # KL to float on held-out images, by stage
     if trained is not None:
         facts["training"] = {"losses": trained.losses, "widths_changed": trained.changed}
     facts |= model_facts(model, arch, device) | layer_facts(model, run)
-    if cycle_limit is not None:
-        free = allocate(allowed(taken.table.costs), WIDTHS, limit).allocation
-        facts["latency"] = {"limit": cycle_limit, "model_cycles_without_limit": model_of.run(free.bits).cycles}
+    if widths.cycle_limit is not None:
+        free = widths.cycles_without_limit(taken.table.costs)
+        facts["latency"] = {"limit": widths.cycle_limit, "model_cycles_without_limit": free}
     if run:
         facts["samples"] = sample_rows(chosen, evaluation.labels, run["classes"]["rtl"])
     facts["board"] = None if board is None else str(board.parent)
@@ -204,7 +180,7 @@ def compile_model(
 
 def _check(graph: Graph, evaluation: Evaluation, options: CompileOptions) -> None:
     """What no later step would say in the user's words."""
-    if not _weights(graph):
+    if not weights(graph):
         raise GraphError(f"'{graph.name}' has no layer with weights; there is nothing to quantize")
     if options.simulated < 0:
         raise DataError(f"simulated = {options.simulated} images; legal: 0 (none) or more")
@@ -223,24 +199,39 @@ def _check(graph: Graph, evaluation: Evaluation, options: CompileOptions) -> Non
         )
 
 
-def _weights(graph: Graph) -> list[int]:
-    return [int(node.op.weight.size) for node in graph.nodes if isinstance(node.op, Conv | Linear)]
+@dataclass(frozen=True, eq=False)
+class _Pictures:
+    """Calibration pictures. seen, held_out: plain images (N, C, H, W) of two thirds of them, and of the others.
+
+    every_view: of the pictures seen, one view of all after the other.
+    """
+
+    seen: Tensor
+    held_out: Tensor
+    every_view: Tensor
+
+    def by_picture(self) -> Tensor:
+        """`every_view` with the views of one picture next to each other."""
+        views = self.every_view.reshape(-1, len(self.seen), *self.every_view.shape[1:])
+        return views.transpose(0, 1).flatten(0, 1)
 
 
-def _pictures(calibration: Tensor, views: int) -> int:
-    """How many pictures the images show. DataError when they are too few, or no whole number of views."""
+def _pictures(calibration: Tensor, views: int) -> _Pictures:
+    """DataError when the images are too few, or no whole number of views."""
     if views < 1 or len(calibration) % views:
         raise DataError(
             f"{len(calibration)} calibration images are no {views} views of each picture; give the images of "
             "`load_images` with as many views, or views = 1"
         )
     pictures, least = len(calibration) // views, CalibrationOptions().min_images
-    if 2 * pictures // 3 < least:
+    split = 2 * pictures // 3
+    if split < least:
         raise DataError(
             f"{pictures} calibration images; give at least {-(-3 * least // 2)}: two thirds are calibrated on, the "
             "others are held out to choose by"
         )
-    return pictures
+    every_view = calibration.reshape(views, pictures, *calibration.shape[1:])[:, :split].flatten(0, 1)
+    return _Pictures(calibration[:split], calibration[split:pictures], every_view)
 
 
 def _key(graph: Graph, images: Tensor) -> str:

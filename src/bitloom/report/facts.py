@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
 from bitloom import __version__
-from bitloom.allocate.hbp import HbpSolution
-from bitloom.allocate.latency import LatencySolution
+from bitloom.allocate.trust import Trust
 from bitloom.explore.energy import estimate_energy
 from bitloom.explore.performance import Performance
 from bitloom.explore.resources import resources
@@ -17,13 +17,14 @@ from bitloom.journal import StepRecord
 from bitloom.program.commands import CAUSES
 from bitloom.target.arch import ArchConfig
 from bitloom.target.device import Device
+from bitloom.widths import WidthSolution
 
 
 def basic_facts(
     network: str,
     arch: ArchConfig,
     device: Device,
-    solution: HbpSolution | LatencySolution,
+    solution: WidthSolution,
     steps: Sequence[StepRecord],
     batch: int = 1,
 ) -> dict[str, Any]:
@@ -46,6 +47,12 @@ def basic_facts(
         "allocation": {k: getattr(solution, k) for k in ("objective", "bound", "gap", "seconds")},
         "steps": [asdict(record) for record in steps],
     }
+
+
+def trust_facts(trust: Trust) -> dict[str, float | None]:
+    """Factors on the costs of the two smallest widths; None: the width is not used."""
+    factors = {"pruning_factor": trust.pruned, "binary_factor": trust.binary}
+    return {name: factor if math.isfinite(factor) else None for name, factor in factors.items()}
 
 
 def model_facts(model: Performance, arch: ArchConfig, device: Device) -> dict[str, Any]:
