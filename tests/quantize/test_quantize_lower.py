@@ -14,7 +14,7 @@ from bitloom.graph.ir import (
     Input,
     Relu,
 )
-from bitloom.quantize.lower import ConvStep, PoolStep, lower
+from bitloom.quantize.lower import ConvStep, PoolStep, lower, step_inputs
 from bitloom.quantize.observe import calibrate
 from bitloom.quantize.quantize import quantize
 from quantize.float_graphs import ZERO, branching_graph, graph_of, images_of, logit_error, random_conv
@@ -29,6 +29,16 @@ def test_fusion_of_a_residual_network() -> None:
     assert isinstance(pool, PoolStep) and pool.padding == (0, 0, 0, 1) and lowered.shapes["mp"] == (8, 5, 5)
     assert lowered.convs[-1].weight.shape == (7, 21, 6, 6)
     assert lowered.group["cat"] == lowered.group["mp"] == lowered.group["r2"] == lowered.group["cat.copy2"]
+
+
+def test_every_tensor_is_spent_once_and_after_its_last_reader() -> None:
+    lowered = lower(branching_graph())
+    spent = lowered.spent(lowered.output)
+    assert sorted(name for names in spent for name in names) == sorted(lowered.shapes.keys() - {lowered.output})
+    for index, names in enumerate(spent):
+        later = {name for step in lowered.steps[index + 1 :] for name in step_inputs(step)}
+        assert not later & set(names)
+    assert spent[1] == ("r1",) and lowered.spent()[-1][-1] == lowered.output
 
 
 def test_the_addition_joins_the_convolution_computed_last() -> None:

@@ -23,7 +23,7 @@ from bitloom.graph.ir import Graph
 from bitloom.quantize.coded import CodedLayer, CodedNetwork
 from bitloom.quantize.correction import restore_scale, restoring_bias
 from bitloom.quantize.curvature import CHOICE_TEMPERATURE
-from bitloom.quantize.lower import ConcatStep, ConvStep, step_inputs
+from bitloom.quantize.lower import ConcatStep, ConvStep
 from bitloom.quantize.observe import ActivationQuantizer, Calibration
 from bitloom.quantize.qgraph import Int8Array
 from bitloom.quantize.rounding import RoundedLayer
@@ -136,11 +136,10 @@ class Probe:
 
         outputs: filled with each such layer's output, before residual and ReLU, as a variable to differentiate by.
         """
-        quantizers = self.calibration.activations
-        last = {name: i for i, step in enumerate(self.lowered.steps) for name in step_inputs(step)}
+        lowered, quantizers = self.lowered, self.calibration.activations
         first = images.contiguous(memory_format=torch.channels_last)  # a quarter faster than the plain order
-        live = {self.lowered.input: levels_of(first, quantizers[self.lowered.input])}
-        for index, step in enumerate(self.lowered.steps):
+        live = {lowered.input: levels_of(first, quantizers[lowered.input])}
+        for step, spent in zip(lowered.steps, lowered.spent(lowered.output), strict=True):
             if isinstance(step, ConcatStep):
                 live[step.output] = torch.cat([live[x] for x in step.inputs], dim=1)
             else:
@@ -159,9 +158,9 @@ class Probe:
                     y = y.clamp(0.0, step.relu.limit)
                 same = not isinstance(step, ConvStep) and step.same_scale
                 live[step.output] = y if same else levels_of(y, quantizers[step.output])
-            for name in [n for n in live if last.get(n, index) <= index and n != self.lowered.output]:
+            for name in spent:
                 del live[name]
-        return live[self.lowered.output].flatten(1)
+        return live[lowered.output].flatten(1)
 
 
 class _Levels(torch.autograd.Function):

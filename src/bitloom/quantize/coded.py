@@ -23,7 +23,7 @@ from bitloom.graph.execute import pad2d
 from bitloom.graph.ir import Relu
 from bitloom.quantize.correction import restore_scale, restoring_bias
 from bitloom.quantize.fake import dequantized
-from bitloom.quantize.lower import ConcatStep, ConvStep, Lowered, step_inputs
+from bitloom.quantize.lower import ConcatStep, ConvStep, Lowered
 from bitloom.quantize.observe import ActivationQuantizer, Calibration
 from bitloom.quantize.qgraph import Int8Array, QConv, QuantGraph
 from bitloom.quantize.stream import pool_step
@@ -62,11 +62,10 @@ class CodedNetwork:
 
     @torch.no_grad()
     def _run(self, images: Tensor, calibration: Calibration | None) -> Tensor:
-        steps, quantizers = self.lowered.steps, self.activations
-        last = {name: i for i, step in enumerate(steps) for name in step_inputs(step)}
+        lowered, quantizers = self.lowered, self.activations
         first = images.to(torch.float32).contiguous(memory_format=torch.channels_last)
-        live = {self.lowered.input: _bytes(first.clone(), quantizers[self.lowered.input], None)}
-        for index, step in enumerate(steps):
+        live = {lowered.input: _bytes(first.clone(), quantizers[lowered.input], None)}
+        for step, spent in zip(lowered.steps, lowered.spent(lowered.output), strict=True):
             if isinstance(step, ConcatStep):
                 live[step.output] = torch.cat([live[x] for x in step.inputs], dim=1)
             else:
@@ -83,9 +82,9 @@ class CodedNetwork:
                 if step.residual is not None:
                     y = y + _reals(live[step.residual], quantizers[step.residual])
                 live[step.output] = _bytes(y, quantizers[step.output], step.relu)
-            for name in [n for n in live if last.get(n, index) <= index and n != self.lowered.output]:
+            for name in spent:
                 del live[name]
-        return _reals(live[self.lowered.output], quantizers[self.lowered.output]).flatten(1)
+        return _reals(live[lowered.output], quantizers[lowered.output]).flatten(1)
 
 
 def coded_network(lowered: Lowered, qgraph: QuantGraph) -> CodedNetwork:

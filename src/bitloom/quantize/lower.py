@@ -97,6 +97,16 @@ class Lowered:
         """The last step with weights, whose outputs the logits follow."""
         return self.convs[-1]
 
+    def spent(self, *keep: str) -> tuple[tuple[str, ...], ...]:
+        """For each step the tensors that it reads or writes and no later step reads, except `keep`."""
+        last: dict[str, int] = {}
+        for index, step in enumerate(self.steps):
+            last |= dict.fromkeys((*step_inputs(step), step.output), index)
+        return tuple(
+            tuple(name for name, at in last.items() if at == index and name not in keep)
+            for index in range(len(self.steps))
+        )
+
 
 def step_inputs(step: Step) -> tuple[str, ...]:
     """Names of the tensors that a step reads."""

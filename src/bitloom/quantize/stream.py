@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from bitloom.graph.execute import pad2d
-from bitloom.quantize.lower import ConcatStep, ConvStep, Lowered, PoolStep, Step, step_inputs
+from bitloom.quantize.lower import ConcatStep, ConvStep, Lowered, PoolStep, Step
 from bitloom.quantize.observe import ActivationQuantizer
 
 Visit = Callable[[ConvStep, Tensor], None]
@@ -25,16 +25,15 @@ def run_steps(
     lowered: Lowered, images: Tensor, activations: Mapping[str, ActivationQuantizer], visit: Visit, until: str
 ) -> None:
     """One batch (N, C, H, W) up to the layer `until`; calls visit(step, input of the step) before each ConvStep."""
-    last_use = {name: i for i, step in enumerate(lowered.steps) for name in step_inputs(step)}
     live = {lowered.input: fake_quantize(images, activations[lowered.input])}
     with torch.no_grad():
-        for index, step in enumerate(lowered.steps):
+        for step, spent in zip(lowered.steps, lowered.spent(), strict=True):
             if isinstance(step, ConvStep):
                 visit(step, live[step.input])
                 if step.name == until:
                     return
             live[step.output] = _apply(step, live, activations[step.output])
-            for name in [n for n in live if last_use.get(n, index) <= index]:
+            for name in spent:
                 del live[name]
 
 
