@@ -5,6 +5,8 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
+from bitloom.program.commands import HEADER_BEATS
+
 
 @dataclass(frozen=True)
 class Timing:
@@ -51,7 +53,7 @@ class Timing:
 
     def fetching(self, taps: int, latency: int) -> int:
         """From showing a command to having the next one and its taps: what the FIFO holds, and DDR for the rest."""
-        beats = 6 + taps
+        beats = HEADER_BEATS + taps
         return beats + latency * max(0, math.ceil((beats - self.fetch_beats) / self.fetch_beats))
 
     def lag(self, channels: int) -> int:

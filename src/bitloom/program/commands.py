@@ -15,6 +15,7 @@ from bitloom.errors import ProgramError
 BEAT_BITS = 128  #: of DDR and of the command stream
 BEAT_BYTES = BEAT_BITS // 8
 HEADER_BEATS = 6
+HEADER_BYTES = HEADER_BEATS * BEAT_BYTES
 #: Identity of the hardware (register ID) and of the register map and command format (register VERSION).
 HARDWARE_ID = 0xB1710010
 FORMAT_VERSION = 2
@@ -219,29 +220,35 @@ class Command:
     fields: dict[str, int]
     taps: tuple[dict[str, int], ...] = ()
 
+    @property
+    def beats(self) -> int:
+        """Of the stream that it takes."""
+        return HEADER_BEATS + len(self.taps)
+
     def encode(self) -> bytes:
         """Little-endian bytes: the header beats, then one beat per tap."""
         name = Opcode(self.fields["opcode"]).name
         head = _pack(COMMAND_FIELDS, {**self.fields, "n_taps": len(self.taps)}, name)
-        body = head.to_bytes(HEADER_BEATS * 16, "little")
-        return body + b"".join(_pack(TAP_FIELDS, t, f"{name} tap").to_bytes(16, "little") for t in self.taps)
+        body = head.to_bytes(HEADER_BYTES, "little")
+        return body + b"".join(_pack(TAP_FIELDS, t, f"{name} tap").to_bytes(BEAT_BYTES, "little") for t in self.taps)
 
 
 def decode(data: bytes) -> tuple[Command, ...]:
     """The commands of a stream; raises ProgramError on a truncated stream or an unknown opcode."""
     commands, at = [], 0
     while at < len(data):
-        if at + HEADER_BEATS * 16 > len(data):
+        if at + HEADER_BYTES > len(data):
             raise ProgramError(f"command stream ends inside a header at byte {at} of {len(data)}")
-        fields = _unpack(COMMAND_FIELDS, int.from_bytes(data[at : at + HEADER_BEATS * 16], "little"))
+        fields = _unpack(COMMAND_FIELDS, int.from_bytes(data[at : at + HEADER_BYTES], "little"))
         if fields["opcode"] not in set(Opcode):
             legal = ", ".join(f"{o.name}={o.value}" for o in Opcode)
             raise ProgramError(f"unknown opcode {fields['opcode']} at byte {at}; legal: {legal}")
-        at += HEADER_BEATS * 16
-        end = at + fields["n_taps"] * 16
+        at += HEADER_BYTES
+        end = at + fields["n_taps"] * BEAT_BYTES
         if end > len(data):
             raise ProgramError(f"command stream ends inside the taps at byte {at} of {len(data)}")
-        taps = tuple(_unpack(TAP_FIELDS, int.from_bytes(data[i : i + 16], "little")) for i in range(at, end, 16))
+        beats = (data[i : i + BEAT_BYTES] for i in range(at, end, BEAT_BYTES))
+        taps = tuple(_unpack(TAP_FIELDS, int.from_bytes(beat, "little")) for beat in beats)
         commands.append(Command({k: v for k, v in fields.items() if k != "n_taps"}, taps))
         at = end
     return tuple(commands)

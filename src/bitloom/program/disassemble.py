@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from bitloom.numerics.requantize import FRACTION_BITS, SHIFTS
-from bitloom.program.commands import HEADER_BEATS, Base, Command, Opcode, decode
+from bitloom.program.commands import BEAT_BYTES, Base, Command, Opcode, decode
 from bitloom.program.container import Program
 from bitloom.program.inputs import FoldSpec, InputSpec
 
@@ -28,7 +28,9 @@ def disassemble(program: Program, taps: bool = False) -> str:
     at = 0
     for index, command in enumerate(decode(program.commands)):
         layer = program.layers[command.fields["layer"]]
-        lines.append(f"{index:4d} @{at * 16:06x} {Opcode(command.fields['opcode']).name:7s} {_summary(command, layer)}")
+        lines.append(
+            f"{index:4d} @{at * BEAT_BYTES:06x} {Opcode(command.fields['opcode']).name:7s} {_summary(command, layer)}"
+        )
         if index in tensors:
             entry = tensors[index]
             end = entry.first_row + entry.n_rows - 1
@@ -36,7 +38,7 @@ def disassemble(program: Program, taps: bool = False) -> str:
         lines += [f"         {text}" for text in _details(command)]
         if taps:
             lines += [f"         tap {i}: {_tap(t, arch.pixels)}" for i, t in enumerate(command.taps)]
-        at += HEADER_BEATS + len(command.taps)
+        at += command.beats
     return "\n".join(lines) + "\n"
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 
 from bitloom.errors import DataError
-from bitloom.program.commands import BEAT_BYTES, Base, Command, Opcode
+from bitloom.program.commands import BEAT_BYTES, HEADER_BEATS, Base, Command, Opcode
 from bitloom.program.container import Program, TraceEntry, weight_offsets
 from bitloom.program.inputs import input_bytes
 from bitloom.program.regions import Uint8Array
@@ -41,20 +41,9 @@ def lower(qgraph: QuantGraph, plan: Plan) -> Program:
             commands.append(_load(step) if isinstance(step, LoadStep) else _store(step))
     end = Command({"opcode": Opcode.END, "layer": len(plan.layers) - 1})
     begin = Command({"opcode": Opcode.BEGIN, "arch_hash": plan.arch.hash})
-    beats = sum(6 + len(c.taps) for c in (begin, *commands, end)) + 6 * len(used)
+    beats = sum(c.beats for c in (begin, *commands, end)) + HEADER_BEATS * len(used)
     offsets = weight_offsets(beats * BEAT_BYTES, weights)
-    starts = [
-        Command(
-            {
-                "opcode": Opcode.WEIGHTS,
-                "port": port,
-                "ddr_sel": Base.PROGRAM,
-                "ddr_offset": offsets[port],
-                "beats": len(weights[port]) // BEAT_BYTES,
-            }
-        )
-        for port in used
-    ]
+    starts = [_weights(port, offsets[port], len(weights[port])) for port in used]
     stream = b"".join(c.encode() for c in (begin, *starts, *commands, end))
     return Program(
         name=plan.name,
@@ -112,6 +101,19 @@ def graph_hash(qgraph: QuantGraph) -> str:
             digest.update(f"{array.shape}".encode())
             digest.update(array.tobytes())
     return digest.hexdigest()
+
+
+def _weights(port: int, offset: int, size: int) -> Command:
+    """size: bytes at `offset` of the program."""
+    return Command(
+        {
+            "opcode": Opcode.WEIGHTS,
+            "port": port,
+            "ddr_sel": Base.PROGRAM,
+            "ddr_offset": offset,
+            "beats": size // BEAT_BYTES,
+        }
+    )
 
 
 def _engine(step: EngineStep, arch: ArchConfig) -> Command:
