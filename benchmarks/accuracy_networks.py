@@ -80,10 +80,9 @@ class Prepared:
     """What the allocations of one network share.
 
     binary: layers that may have 1 bit on the device's own build. tables: rounded rows by rounding; costs: shared by HBP
-    and the baselines with our sensitivities; samples, seen: of
-    the rounding; measuring, choice, spare: calibration images that the rounding has not seen, those of the costs, those
-    that choose, and what is left;
-    journal and key: where the baselines' measurements are kept.
+    and the baselines with our sensitivities; samples, seen: of the rounding; measuring, choice, spare: calibration
+    images that the rounding has not seen, those of the costs, those that choose, and what is left; journal and key:
+    where the baselines' measurements are kept.
     """
 
     graph: Graph

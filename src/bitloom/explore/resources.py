@@ -8,7 +8,7 @@ and shift registers, no two in one LUT.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 from bitloom.errors import TargetError
 from bitloom.explore.blocks import lane_logic, logic, lut_memory, ram_depth, slices
@@ -29,8 +29,12 @@ class Resources:
 
     def shares(self, device: Device) -> dict[str, float]:
         """Used over available by kind; a kind that the device lacks counts as infinity when it is used."""
-        pairs = {k: (getattr(self, k), getattr(device, k)) for k in ("dsp", "lut", "ff", "bram36", "uram", "lutram")}
+        pairs = {k: (getattr(self, k), getattr(device, k)) for k in KINDS}
         return {k: used / have if have else (float("inf") if used else 0.0) for k, (used, have) in pairs.items()}
+
+
+#: Kinds of resources: fields of `Resources`, `Margins` and `Device`.
+KINDS = tuple(field.name for field in fields(Resources))
 
 
 @dataclass(frozen=True)
@@ -48,7 +52,7 @@ class Margins:
 def excess(need: Resources, device: Device, margins: Margins) -> dict[str, tuple[float, int]]:
     """Kinds of which `need` has more than allowed: (needed, allowed). Empty: it fits."""
     over = {}
-    for kind in ("dsp", "lut", "ff", "bram36", "uram", "lutram"):
+    for kind in KINDS:
         allowed = int(getattr(device, kind) * getattr(margins, kind))
         if getattr(need, kind) > allowed:
             over[kind] = (getattr(need, kind), allowed)

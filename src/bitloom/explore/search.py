@@ -19,7 +19,7 @@ from bitloom.explore.layers import Network
 from bitloom.explore.loops import Shape
 from bitloom.explore.performance import simulate
 from bitloom.explore.residency import Stripes, plan_stripes
-from bitloom.explore.resources import Margins, Resources, excess, resources, ring_resources
+from bitloom.explore.resources import KINDS, Margins, Resources, excess, resources, ring_resources
 from bitloom.explore.schedule import workload
 from bitloom.explore.space import Space, bound_cycles
 from bitloom.explore.stream import FloatArray
@@ -112,7 +112,7 @@ class _Search:
             for dc in s.drains(shape)
             for act_rows in s.act_rows
         ]
-        fewest = {k: min(getattr(r, k) for r in rows) for k in ("dsp", "lut", "ff", "bram36", "uram", "lutram")}
+        fewest = {k: min(getattr(r, k) for r in rows) for k in KINDS}
         need = Resources(**fewest)
         return None if excess(need, self.device, self.margins) else need
 

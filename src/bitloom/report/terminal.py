@@ -45,9 +45,10 @@ def _resources(one: Exploration) -> Table:
     margins, shares = Margins(), one.need.shares(one.device)
     for kind in ("dsp", "lut", "ff", "bram36", "uram"):
         has = getattr(one.device, kind)
-        allowed = {"lut": margins.lut, "ff": margins.ff}.get(kind, 1.0)
         share = f"{100 * shares[kind]:.1f} %" if has else "-"
-        table.add_row(kind.upper(), f"{getattr(one.need, kind):,}", f"{has:,}", share, f"{100 * allowed:.0f} %")
+        table.add_row(
+            kind.upper(), f"{getattr(one.need, kind):,}", f"{has:,}", share, f"{100 * getattr(margins, kind):.0f} %"
+        )
     return table
 
 
