@@ -1,6 +1,7 @@
 import pickle
 import time
 
+import numpy as np
 import pytest
 
 from bitloom.errors import OutputError
@@ -40,6 +41,25 @@ def test_a_damaged_file_is_not_believed(tmp_path, damaged):
     Journal(tmp_path, quiet=True).step("a", "k", lambda: 1)
     (path,) = tmp_path.glob("a-*.step")
     path.write_bytes(damaged)
+    assert Journal(tmp_path, quiet=True).step("a", "k", lambda: [7]) == [7]
+
+
+@pytest.mark.parametrize("at", [0, 40, -30, -1])
+def test_a_changed_byte_is_not_believed(tmp_path, at):
+    """Of the same length, and for some of them still a pickle: only the checksum tells."""
+    Journal(tmp_path, quiet=True).step("a", "k", lambda: np.arange(1000.0))
+    (path,) = tmp_path.glob("a-*.step")
+    data = bytearray(path.read_bytes())
+    data[at] ^= 1
+    path.write_bytes(data)
+    assert Journal(tmp_path, quiet=True).step("a", "k", lambda: [7]) == [7]
+    assert Journal(tmp_path, quiet=True).step("a", "k", lambda: [8]) == [7]
+
+
+def test_a_step_without_a_checksum_is_made_again(tmp_path):
+    Journal(tmp_path, quiet=True).step("a", "k", lambda: 1)
+    (path,) = tmp_path.glob("a-*.step")
+    path.write_bytes(path.read_bytes()[:-4])
     assert Journal(tmp_path, quiet=True).step("a", "k", lambda: [7]) == [7]
 
 

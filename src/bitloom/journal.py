@@ -1,6 +1,7 @@
 """Named, resumable steps: each result is saved under a key of everything it depends on, with its time and peak memory.
 
-A finished step is loaded instead of run again; an interrupted one leaves nothing behind (files are renamed into place).
+A finished step is loaded instead of run again; an interrupted one leaves nothing behind (files are renamed into place),
+and one whose file has changed since (a checksum stands behind the pickle) is run again.
 The key of every step includes the package's own sources, so that a result never outlives the code that made it.
 The saved files are this program's own intermediates in the user's own output folder; they are pickles, so do not point
 `--out` at a folder of somebody else's.
@@ -14,17 +15,19 @@ import pickle
 import sys
 import threading
 import time
+import zlib
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from functools import cache
 from pathlib import Path
-from typing import Any, TypeVar, cast
+from typing import Any, BinaryIO, TypeVar, cast
 
 import psutil
 
 from bitloom.errors import OutputError
 
 Result = TypeVar("Result")
+_TRAILER = 4  #: bytes of the checksum (CRC-32) behind a pickle
 
 
 @dataclass(frozen=True)
@@ -70,7 +73,9 @@ class Journal:
         try:
             temporary = path.with_suffix(f".{os.getpid()}")
             with temporary.open("wb") as file:
-                pickle.dump((result, asdict(record_now)), file, protocol=pickle.HIGHEST_PROTOCOL)
+                summed = _Summed(file)
+                pickle.dump((result, asdict(record_now)), summed, protocol=pickle.HIGHEST_PROTOCOL)
+                file.write(summed.trailer)
             temporary.replace(path)
         except OSError as error:
             raise OutputError(
@@ -98,10 +103,42 @@ def sources_digest() -> str:
 def _load(path: Path) -> tuple[Any, dict[str, Any]] | None:
     try:
         with path.open("rb") as file:
+            if not _intact(file):
+                return None
             loaded = pickle.load(file)
     except Exception:  # a damaged pickle raises nearly anything; the step is run again
         return None
     return loaded if isinstance(loaded, tuple) and len(loaded) == 2 else None
+
+
+def _intact(file: BinaryIO) -> bool:
+    """Whether the trailer of a file is that of all before it; leaves the file at its start."""
+    left = file.seek(0, os.SEEK_END) - _TRAILER
+    file.seek(0)
+    crc = 0
+    while left > 0:
+        block = file.read(min(left, 1 << 20))
+        if not block:
+            return False
+        crc, left = zlib.crc32(block, crc), left - len(block)
+    whole = file.read() == crc.to_bytes(_TRAILER, "little")
+    file.seek(0)
+    return whole
+
+
+class _Summed:
+    """Writes to `file`; `trailer` is the checksum of all that was written."""
+
+    def __init__(self, file: BinaryIO) -> None:
+        self._file, self._crc = file, 0
+
+    def write(self, data: bytes) -> int:
+        self._crc = zlib.crc32(data, self._crc)
+        return self._file.write(data)
+
+    @property
+    def trailer(self) -> bytes:
+        return self._crc.to_bytes(_TRAILER, "little")
 
 
 class _PeakMemory:
