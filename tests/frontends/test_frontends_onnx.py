@@ -59,7 +59,7 @@ def same(proto: onnx.ModelProto) -> Graph:
     return graph
 
 
-W, B = array(5, 4, 3, 3), array(5)
+W, B, I0 = array(5, 4, 3, 3), array(5), np.zeros(1, np.int64)
 CASES: dict[str, tuple[list[onnx.NodeProto], dict[str, np.ndarray]]] = {
     "conv_pads": ([node("Conv", "x w b", pads=[0, 1, 2, 0], strides=[2, 1])], {"w": W, "b": B}),
     "conv_same_upper": ([node("Conv", "x w", auto_pad="SAME_UPPER", strides=[2, 2])], {"w": array(5, 4, 4, 3)}),
@@ -72,6 +72,7 @@ CASES: dict[str, tuple[list[onnx.NodeProto], dict[str, np.ndarray]]] = {
     "relu": ([node("Relu", "x")], {}),
     "clip": ([node("Clip", "x lo hi")], {"lo": np.float32(0).reshape(()), "hi": np.float32(6).reshape(())}),
     "clip_open": ([helper.make_node("Clip", ["x", "lo"], ["y"])], {"lo": np.zeros((), np.float32)}),
+    "max_with_zero": ([node("Max", "zero x")], {"zero": np.zeros((), np.float32)}),  # clamp of the newer exporter
     "add": ([node("Relu", "x", "r"), node("Add", "x r")], {}),
     "sum": ([node("Relu", "x", "r"), node("Sum", "x r")], {}),
     "add_bias": ([node("Conv", "x w", "c"), node("Add", "c b")], {"w": W, "b": array(5, 1, 1)}),
@@ -187,6 +188,11 @@ def test_other_dynamic_dimensions_are_named(dims: tuple, text: str) -> None:
         ([node("Add", "x c")], {"c": array(8)}, r"adds a constant of shape \(8,\)"),
         ([node("GlobalAveragePool", "x", "g"), node("Add", "x g")], {}, r"broadcasts \(4, 9, 8\) and \(4, 1, 1\)"),
         ([node("AveragePool", "x", kernel_shape=[3, 3], pads=[1] * 4)], {}, "count_include_pad = 0 with padding"),
+        ([node("AveragePool", "x", kernel_shape=[3, 3, 3])], {}, "is a 3-D pool; only 2-D pools"),
+        ([node("MaxPool", "x", kernel_shape=[3])], {}, "is a 1-D pool"),
+        ([node("Relu", "x", "r"), node("Max", "x r")], {}, "takes the larger of two values"),
+        ([node("Max", "x c")], {"c": np.ones((), np.float32)}, "takes the larger of two values"),
+        ([node("Flatten", "x", "f"), node("Slice", "f a b")], {"a": I0, "b": I0 + 1}, r"slices \(288,\); only rows"),
         ([node("ReduceMean", "x a")], {"a": np.array([1], np.int64)}, r"mean over axes \[1\]"),
         ([node("Reshape", "x s")], {"s": np.array([1, 8, 4, 9], np.int64)}, r"to \(8, 4, 9\); only flattening"),
         ([node("Reshape", "x s")], {"s": np.array([-1], np.int64)}, "keep the batch"),

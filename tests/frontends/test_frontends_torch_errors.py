@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 import torch
@@ -39,12 +40,16 @@ class Apply(nn.Module):
         (nn.Sequential(nn.LeakyReLU()), "other than ReLU"),
         (
             nn.Sequential(nn.BatchNorm2d(4)),
-            "follows Input 'input', so it cannot be folded .* right behind a convolution",
+            "follows Input 'input', so it cannot be folded .* right behind a convolution .* to --mean and --std",
         ),
         (nn.Sequential(nn.Conv2d(4, 4, 1), nn.ReLU(), nn.BatchNorm2d(4)), "'2' .*follows Relu '1'"),
         (nn.Sequential(nn.Conv2d(4, 4, 1), nn.BatchNorm2d(4, track_running_stats=False)), "statistics of the batch"),
         (Apply(lambda y: F.batch_norm(y, torch.zeros(4), torch.ones(4)) + y), "also read by another layer"),
         (Apply(lambda y: y * 2), r"mul.*multiplies activations"),
+        (Apply(lambda y: y - y.relu()), r"sub.*subtracts; fold a constant into the bias"),
+        (Apply(lambda y: y.permute(0, 2, 3, 1)), r"permute.*reorders axes; keep \(N, C, H, W\)"),
+        (Apply(lambda y: F.threshold(y, 1.0, 0.0)), r"replaces values up to 1.0 by 0.0; use ReLU"),
+        (Apply(lambda y: torch.maximum(y, y.relu())), r"takes the larger of two values; only max\(x, 0\)"),
         (Apply(lambda y: y * y.mean((2, 3), keepdim=True)), "multiplies activations"),
         (Apply(lambda y: torch.add(y, y, alpha=2)), "alpha = 2"),
         (Apply(lambda y: y + y.mean((2, 3), keepdim=True)), r"broadcasts \(1, 4, 8, 8\) and \(1, 4, 1, 1\)"),
@@ -90,6 +95,35 @@ def test_all_unsupported_layers_are_listed_at_once() -> None:
     assert [finding.name for finding in found] == ["0", "1", "2", "3"]
     assert {finding.severity for finding in found} == {Severity.UNSUPPORTED}
     assert all(finding.reason and finding.advice for finding in found)
+
+
+class Sources(nn.Module):
+    """A stride of 3 before, and a mean over too large a map behind, layers that cannot be read."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first = nn.Conv2d(4, 4, 1, 3)
+        self.grouped = nn.Conv2d(4, 4, 1, groups=2)
+        self.norm = nn.BatchNorm2d(4)
+        self.last = nn.Linear(4, 2)
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = F.silu(self.norm(self.grouped(self.first(x))))
+        return self.last(F.avg_pool2d(y, 2, (1, 2)).mean((2, 3)))
+
+
+def test_the_accelerators_limits_are_listed_beside_layers_that_cannot_be_read(tmp_path: Path) -> None:
+    """Through both front ends; batch normalization behind a layer that cannot be read is no finding of its own."""
+    net, path = Sources().eval(), tmp_path / "net.onnx"
+    torch.onnx.export(
+        net, (torch.zeros(1, 4, 100, 100),), path, dynamo=False, dynamic_axes={"x": [0]}, input_names=["x"]
+    )
+    for found in (check(net, (4, 100, 100)), check(path)):
+        reasons = "\n".join(map(str, found))
+        assert {finding.severity for finding in found} == {Severity.UNSUPPORTED}
+        assert "'first' (Conv): stride 3x3, must be 1 or 2" in reasons and "groups = 2" in reasons
+        assert "stride 1x2, must be the same" in reasons and "a map of 33x17 takes 561 taps" in reasons
+        assert "BatchNorm" not in reasons and "other than ReLU" in reasons
 
 
 def test_layers_that_do_not_reach_the_output_do_not_matter() -> None:

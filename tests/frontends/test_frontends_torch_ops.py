@@ -75,6 +75,8 @@ MODULES: dict[str, nn.Module] = {
     "hardtanh": nn.Hardtanh(0, 1.5),
     "clamp": Apply(lambda x: x.clamp(0, 2)),
     "clamp_min": Apply(lambda x: torch.clamp_min(x, 0)),
+    "threshold": nn.Threshold(0, 0),
+    "maximum": Apply(lambda x: torch.maximum(torch.zeros(()), x)),
     "clamp_open": Apply(lambda x: x.clamp(min=0)),
     "functional_relu6": Apply(F.relu6),
     "add": Chain(lambda y: y + F.relu(y)),

@@ -14,6 +14,15 @@ _PRODUCT = (
     "multiplies activations or scales them outside a convolution",
     "fold the factor into a convolution, or drop it",
 )
+_DIFFERENCE = (
+    "subtracts",
+    "fold a constant into the bias before it, or the minus sign into a convolution, and add; what normalises the image "
+    "belongs to --mean and --std",
+)
+_AXES = (
+    "reorders axes",
+    "keep (N, C, H, W) all through and reorder the next linear layer's columns instead (tf2onnx: --inputs-as-nchw)",
+)
 _SOFTMAX = ("is a softmax", "return logits; the class does not change")
 _NORM = ("normalises with statistics of the image", "use batch normalization behind convolutions")
 _BATCH = ("normalises with the statistics of the batch", "track running statistics and use eval mode")
@@ -26,7 +35,9 @@ _KNOWN: dict[str, tuple[str, str]] = {
          "mish", "softplus", "erf", "leakyrelu", "swish"),
         _ACTIVATION,
     ),
-    **dict.fromkeys(("mul", "div", "matmul", "bmm", "mm", "addmm", "sub", "pow", "sqrt", "einsum"), _PRODUCT),
+    **dict.fromkeys(("mul", "div", "matmul", "bmm", "mm", "addmm", "pow", "sqrt", "einsum"), _PRODUCT),
+    **dict.fromkeys(("sub", "rsub"), _DIFFERENCE),
+    **dict.fromkeys(("transpose", "permute", "movedim", "swapaxes"), _AXES),
     "_native_batch_norm_legit": _BATCH,
     **dict.fromkeys(("conv_transpose2d", "convtranspose", "conv_transpose1d", "conv_transpose3d"), _TRANSPOSED),
     **dict.fromkeys(("softmax", "log_softmax", "_softmax", "_log_softmax", "logsoftmax"), _SOFTMAX),

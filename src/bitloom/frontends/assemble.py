@@ -7,6 +7,7 @@ convolution with an identity weight: exact, and a native operation of the accele
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from math import prod
 
@@ -15,9 +16,22 @@ import numpy as np
 from bitloom.frontends.draft import Affine, Behind, Draft, DraftLayer, Reshape, Select, Unknown
 from bitloom.frontends.findings import Finding, Severity, raise_unsupported
 from bitloom.graph.fold import fold_affine
-from bitloom.graph.ir import AvgPool, Conv, Flatten, Graph, Linear, MaxPool, Node, Op, Pads, Relu, Shape
+from bitloom.graph.ir import AvgPool, Conv, Flatten, Graph, Input, Linear, MaxPool, Node, Op, Pads, Relu, Shape
 from bitloom.graph.shapes import infer
 from bitloom.graph.verify import verify
+
+
+@dataclass(frozen=True, eq=False)
+class Resolved:
+    """What a draft comes to. graph: None where a layer is not supported; findings: those layers.
+
+    readable: all other layers, in order; where such a layer reads an unsupported one, an `Input` of that one's shape
+    stands in for it. Layers behind one of unknown shape are left out.
+    """
+
+    graph: Graph | None
+    findings: tuple[Finding, ...]
+    readable: tuple[Node, ...]
 
 
 def assemble(draft: Draft, output: str) -> Graph:
@@ -25,27 +39,27 @@ def assemble(draft: Draft, output: str) -> Graph:
 
     Raises UnsupportedLayerError with every unsupported layer in its text, GraphError and WeightsError as `verify` does.
     """
-    graph, findings = resolve(draft, output)
-    raise_unsupported(draft.name, findings)
-    if graph is None:
+    resolved = resolve(draft, output)
+    raise_unsupported(draft.name, resolved.findings)
+    if resolved.graph is None:
         raise AssertionError("a draft without findings makes a graph")
-    return graph
+    return resolved.graph
 
 
-def resolve(draft: Draft, output: str) -> tuple[Graph | None, tuple[Finding, ...]]:
+def resolve(draft: Draft, output: str) -> Resolved:
     """As `assemble`, but returns the unsupported layers, and then no graph, instead of raising for them."""
     layers = _reachable(draft, output)
-    work = _Assembly(Counter(x for layer in layers for x in layer.inputs))
+    work = _Assembly(Counter(x for layer in layers for x in layer.inputs), draft.shapes)
     work.uses[output] += 1
     for layer in layers:
         work.values[layer.name] = work.place(layer)
     last = work.values[output]
     final = None if last is None else work.settle(output, last)
     if final is None or work.findings:
-        return None, tuple(work.findings)
+        return Resolved(None, tuple(work.findings), tuple(work.nodes.values()))
     graph = Graph(draft.name, _live(work.nodes, final), final)
     verify(graph)
-    return graph, ()
+    return Resolved(graph, (), graph.nodes)
 
 
 def _reachable(draft: Draft, output: str) -> list[DraftLayer]:
@@ -76,16 +90,18 @@ class _Value:
 @dataclass
 class _Assembly:
     uses: Counter[str]
+    read: Mapping[str, Shape | None]  #: of the draft's tensors
     nodes: dict[str, Node] = field(default_factory=dict)
     shapes: dict[str, Shape] = field(default_factory=dict)
     values: dict[str, _Value | None] = field(default_factory=dict)
     findings: list[Finding] = field(default_factory=list)
+    missing: set[str] = field(default_factory=set)  #: unsupported layers that an `Input` stands in for
 
     def place(self, layer: DraftLayer) -> _Value | None:
-        """The value of one layer's tensor; None behind an unsupported layer."""
+        """The value of one layer's tensor; None behind an unsupported layer of unknown shape."""
         if isinstance(layer.op, Unknown):
             self._find(layer.name, layer.op.kind, layer.op.reason, layer.op.advice)
-            return None
+            return self._stand_in(layer.name, self.read[layer.name])
         given = [self.values[x] for x in layer.inputs]
         xs = [x for x in given if x is not None]
         if len(xs) != len(given) or isinstance(layer.op, Behind):
@@ -122,6 +138,13 @@ class _Assembly:
         self.values[name] = _Value(made)
         return made
 
+    def _stand_in(self, name: str, shape: Shape | None) -> _Value | None:
+        """For an unsupported layer, so that the layers behind it are read too."""
+        if shape is None:
+            return None
+        self.missing.add(name)
+        return self._emit(name, Input(shape), ())
+
     def _emit(self, name: str, op: Op, inputs: tuple[str, ...]) -> _Value:
         xs = tuple(self.shapes[x] for x in inputs)
         if isinstance(op, Conv | MaxPool | AvgPool):
@@ -135,10 +158,15 @@ class _Assembly:
 
     def _affine(self, layer: DraftLayer, op: Affine, x: _Value) -> _Value | None:
         node = self.nodes[x.node]
+        if x.node in self.missing:
+            return x
         if not isinstance(node.op, Conv | Linear) or x.select is not None or x.shape is not None:
             what = "a reshape or slice" if x.select or x.shape else f"{type(node.op).__name__} '{node.name}'"
             reason = f"follows {what}, so it cannot be folded into a convolution"
-            self._find(layer.name, "BatchNorm", reason, "place it right behind a convolution or linear layer")
+            advice = "place it right behind a convolution or linear layer"
+            if isinstance(node.op, Input):
+                advice += "; what normalises the image belongs to --mean and --std"
+            self._find(layer.name, "BatchNorm", reason, advice)
             return None
         if self.uses[layer.inputs[0]] > 1:
             reason = f"the output of '{node.name}' is also read by another layer, so it cannot be folded"

@@ -11,7 +11,7 @@ from bitloom.errors import GraphError, UnsupportedLayerError
 from bitloom.frontends.assemble import resolve
 from bitloom.frontends.draft import Draft
 from bitloom.frontends.findings import Finding, Severity
-from bitloom.frontends.limits import accelerator_findings
+from bitloom.frontends.limits import accelerator_findings, limit_findings
 from bitloom.frontends.onnx_import import draft_onnx
 from bitloom.frontends.torch_export import draft_torch
 from bitloom.graph.ir import Graph, Shape
@@ -48,5 +48,7 @@ def open_draft(model: nn.Module | ModelProto | str | Path, image_shape: Shape | 
 
 def inspect(draft: Draft, output: str) -> tuple[Graph | None, tuple[Finding, ...]]:
     """The graph, or None where a layer cannot be read, and all findings."""
-    graph, findings = resolve(draft, output)
-    return (None, findings) if graph is None else (graph, accelerator_findings(graph))
+    resolved = resolve(draft, output)
+    if resolved.graph is None:
+        return None, (*resolved.findings, *limit_findings(resolved.readable))
+    return resolved.graph, accelerator_findings(resolved.graph)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from math import prod
 
 from bitloom.frontends.findings import Finding, Severity
@@ -19,14 +20,20 @@ COMMON_KERNEL = 7
 
 def accelerator_findings(graph: Graph) -> tuple[Finding, ...]:
     """Everything worth saying about a verified graph: unsupported layers first, then warnings, a summary last."""
-    known = shapes(graph)
+    return (*limit_findings(graph.nodes), _summary(graph, shapes(graph)))
+
+
+def limit_findings(nodes: Sequence[Node]) -> tuple[Finding, ...]:
+    """`accelerator_findings` without a summary, of nodes in topological order that need not reach any output."""
+    part = Graph("", tuple(nodes), "")
+    known = shapes(part)
     found: list[Finding] = []
-    for node in graph.nodes:
+    for node in part.nodes:
         xs = tuple(known[x] for x in node.inputs)
-        found += _window(node, xs) + _positions(node, graph, known) + _size(node, known[node.name])
+        found += _window(node, xs) + _positions(node, part, known) + _size(node, known[node.name])
     order = list(Severity)
     found.sort(key=lambda finding: order.index(finding.severity))
-    return (*found, _summary(graph, known))
+    return tuple(found)
 
 
 def _remark(severity: Severity, node: Node, reason: str, advice: str) -> Finding:

@@ -56,6 +56,7 @@ class _Walk:
         self.constants: dict[str, Array] = {t.name: numpy_helper.to_array(t) for t in model.graph.initializer}
         self.tensors: dict[str, str] = {}
         self.batch = 1
+        self.known: dict[str, Shape] = {}
 
     def run(self) -> tuple[Draft, str]:
         """The filled draft and its output."""
@@ -67,6 +68,7 @@ class _Walk:
                 f"({', '.join(v.name for v in graph.output)}), must have one image and one tensor of logits"
             )
         shape = self._image_shape(inputs[0])
+        self.known = self._inferred()
         self.tensors[inputs[0].name] = self.draft.add("input", Input(shape))
         for node in graph.node:
             self._node(node)
@@ -88,12 +90,26 @@ class _Walk:
         self.batch = max(1, int(dims[0].dim_value))
         return tuple(int(dim.dim_value) for dim in dims[1:])
 
+    def _inferred(self) -> dict[str, Shape]:
+        """Shapes without batch, as far as the onnx package knows them: for what is read behind an unsupported node."""
+        try:
+            graph = onnx.shape_inference.infer_shapes(self.model).graph
+        except Exception:  # a model of more than 2 GB, or an operator that it does not know
+            return {}
+        found = {}
+        for value in (*graph.value_info, *graph.output):
+            first, *rest = list(value.type.tensor_type.shape.dim) or [None]
+            batch = first is not None and (not first.HasField("dim_value") or first.dim_value == self.batch)
+            if batch and rest and all(dim.dim_value > 0 for dim in rest):
+                found[value.name] = tuple(int(dim.dim_value) for dim in rest)
+        return found
+
     def _node(self, node: NodeProto) -> None:
         given = [x for x in node.input if x]
         if all(x in self.constants for x in given):
             self._compute(node)
             return
-        reader = Reader(node, self._name(node), self.constants, self.tensors, self.draft, self.batch)
+        reader = Reader(node, self._name(node), self.constants, self.tensors, self.draft, self.batch, self.known)
         plain = node.domain in ("", "ai.onnx")
         handler = HANDLERS.get(node.op_type) if plain else None
         if node.op_type == "Shape" and plain:

@@ -65,6 +65,13 @@ def _clip(r: Reader) -> str:
     return r.add(Relu(None if high is None or float(high) > 3e38 else float(high)))
 
 
+def _max(r: Reader) -> str:
+    constants = [r.constant(i) for i in range(len(r.node.input)) if r.constant(i) is not None]
+    if len(r.names) != 1 or any(np.any(value) for value in constants):
+        return r.unsupported("takes the larger of two values", "only max(x, 0), a ReLU, can be expressed")
+    return r.add(Relu())
+
+
 def _add(r: Reader) -> str:
     if len(r.node.input) != 2:
         return r.unsupported(f"adds {len(r.node.input)} tensors", "add two at a time")
@@ -85,7 +92,10 @@ def _add(r: Reader) -> str:
 
 
 def _pool(r: Reader) -> str:
-    kernel = _pair(r.attribute("kernel_shape", (1, 1)))
+    window_shape = r.attribute("kernel_shape", (1, 1))
+    if len(window_shape) != 2:
+        return r.unsupported(f"is a {len(window_shape)}-D pool", "only 2-D pools can be expressed")
+    kernel = _pair(window_shape)
     window = _window(r, kernel)
     if isinstance(window, str):
         return r.unsupported(window, GENERIC["dilation"])
@@ -105,7 +115,9 @@ def _global_pool(r: Reader) -> str:
 def _reduce_mean(r: Reader) -> str:
     axes = r.constant(1) if r.given(1) else r.attribute("axes", None)
     shape = r.shape
-    if axes is None or shape is None or len(shape) != 3 or sorted(int(a) % 4 for a in axes) != [2, 3]:
+    if shape is None:
+        return _behind(r)
+    if axes is None or len(shape) != 3 or sorted(int(a) % 4 for a in axes) != [2, 3]:
         return r.unsupported(f"takes the mean over axes {axes} of {shape}", "take it over height and width")
     pooled = r.add(GlobalAvgPool())
     return pooled if r.attribute("keepdims", 1) else r.draft.add(f"{r.name}.flatten", Reshape((shape[0],)), (pooled,))
@@ -219,8 +231,12 @@ def _slice(r: Reader) -> str:
     if shape is None:
         return _behind(r)
     starts, ends = parts
-    if starts is None or ends is None or len(shape) != 3:
+    if starts is None and r.attribute("starts", None) is not None:  # before opset 10
+        return r.unsupported("is of an opset below 10", "export the model again with opset 13 or later")
+    if starts is None or ends is None:
         return r.unsupported("slices by limits that are not constant", "slice by constants")
+    if len(shape) != 3:
+        return r.unsupported(f"slices {shape}", "only rows and columns of a map can be sliced")
     axes = r.constants[r.node.input[3]] if r.given(3) else np.arange(len(starts))
     steps = r.constants[r.node.input[4]] if r.given(4) else np.ones(len(starts), np.int64)
     stride = [1, 1, 1, 1]
@@ -261,6 +277,7 @@ HANDLERS: dict[str, Callable[[Reader], str]] = {
     "BatchNormalization": _batch_norm,
     "Relu": lambda r: r.add(Relu()),
     "Clip": _clip,
+    "Max": _max,
     "Add": _add,
     "Sum": _add,
     "MaxPool": _pool,

@@ -19,7 +19,10 @@ Array = npt.NDArray[Any]
 
 @dataclass(frozen=True)
 class Reader:
-    """One node: its attributes, the constants and tensors behind its inputs, and the draft to write to."""
+    """One node: its attributes, the constants and tensors behind its inputs, and the draft to write to.
+
+    known: shapes, without batch, of tensors by the file's own names.
+    """
 
     node: NodeProto
     name: str
@@ -27,6 +30,7 @@ class Reader:
     tensors: dict[str, str]
     draft: Draft
     batch: int
+    known: dict[str, Shape]
 
     def attribute(self, name: str, default: Any) -> Any:
         """An attribute's value, `default` where it is not given."""
@@ -68,7 +72,8 @@ class Reader:
 
     def unsupported(self, reason: str, advice: str) -> str:
         """Notes that this node cannot be expressed."""
-        return self.draft.add(self.name, Unknown(self.node.op_type, reason, advice), self.names)
+        shape = self.known.get(self.node.output[0])
+        return self.draft.add(self.name, Unknown(self.node.op_type, reason, advice), self.names, shape)
 
     def second(self, output: str, first: str) -> str:
         """A further output: it counts as unsupported only where something reads it."""

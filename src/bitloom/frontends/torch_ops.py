@@ -141,6 +141,20 @@ def _clamp(r: Reader) -> str:
     return r.add(Relu(None if high is None or high == float("inf") else float(high)), r.tensor("self"))
 
 
+def _threshold(r: Reader) -> str:
+    if r.arg("threshold") != 0 or r.arg("value") != 0:
+        return r.unsupported(f"replaces values up to {r.arg('threshold')} by {r.arg('value')}", "use ReLU")
+    return r.add(Relu(), r.tensor("self"))
+
+
+def _maximum(r: Reader) -> str:
+    x, y = r.tensor("self"), r.tensor("other")
+    name, constant = (x, y) if isinstance(x, str) else (y, x)
+    if not isinstance(constant, Tensor) or bool(constant.any()):
+        return r.unsupported("takes the larger of two values", "only max(x, 0), a ReLU, can be expressed")
+    return r.add(Relu(), name)
+
+
 def _add(r: Reader) -> str:
     if r.arg("alpha") != 1:
         return r.unsupported(
@@ -291,6 +305,8 @@ HANDLERS: dict[str, Callable[[Reader], str]] = {
     **dict.fromkeys(("dropout", "feature_dropout", "native_dropout"), _dropout),
     **dict.fromkeys(("pad", "constant_pad_nd"), _pad),
     **dict.fromkeys(("_to_copy", "to"), _cast),
+    "threshold": _threshold,
+    "maximum": _maximum,
     "linear": _linear,
     "add": _add,
     "avg_pool2d": _avg_pool,
