@@ -53,6 +53,15 @@ def test_one_build_for_several_networks():
     assert first["arch"] == second["arch"]
 
 
+@pytest.mark.parametrize("bits", ["0", "1", "9"])
+def test_explore_says_why_a_width_is_not_assumed(bits):
+    result = CliRunner().invoke(app, ["explore", "digits", "--bits", bits])
+    assert (
+        result.exit_code == 2
+        and f"--bits {bits}: the width that every channel is assumed to have must be 2 to 8" in (result.output)
+    )
+
+
 def test_a_named_build_that_does_not_fit_exits_with_one():
     result = CliRunner().invoke(app, ["explore", "digits", "--target", "xc7z020", "--arch", "full"])
     assert result.exit_code == 1
@@ -154,6 +163,17 @@ def test_compile_ends_with_one_clear_line_on_bad_input(own, arguments, text):
 def test_figures_outside_of_their_range_are_refused_at_once(own, option):
     result = CliRunner().invoke(app, [*COMPILE, "--mean", "0.5", "--std", "0.25", *option])
     assert result.exit_code == 2 and f"Invalid value for '{option[0]}'" in result.output and not (own / "out").exists()
+
+
+def test_class_folders_that_are_not_as_many_as_the_classes_are_a_warning(own):
+    for name in ("cat", "dog"):
+        (own / "pets" / name).mkdir(parents=True)
+    for i, path in enumerate(sorted((own / "images").iterdir())):
+        path.rename(own / "pets" / ("cat" if i % 2 else "dog") / path.name)
+    arguments = [*COMPILE, "--mean", "0.5", "--std", "0.25", "--data", "pets", "--simulate", "0", "--coherent", "0"]
+    result = CliRunner().invoke(app, arguments)
+    assert result.exit_code == 0, result.output
+    assert "warning: pets: 2 class folders, taken as classes 0 to 1 of 5 in name order" in result.stderr
 
 
 def test_an_empty_folder_of_images(own):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import sys
 from collections.abc import Callable
 from functools import wraps
@@ -14,7 +15,7 @@ from rich.console import Console
 
 from bitloom.allocate.allocation import WIDTHS, uniform
 from bitloom.allocate.budget import parse_budget
-from bitloom.data.images import Preprocess, Views, load_images
+from bitloom.data.images import ImageSet, Preprocess, Views, load_images
 from bitloom.data.preprocess import parse_shape, preprocess_for
 from bitloom.errors import BitloomError, BudgetError
 from bitloom.evaluate import Evaluation
@@ -26,6 +27,7 @@ from bitloom.frontends.load import check_model, load_model
 from bitloom.graph.ir import Graph
 from bitloom.graph.ir import Shape as GraphShape
 from bitloom.graph.printer import format_graph
+from bitloom.graph.shapes import shapes
 from bitloom.program.container import load
 from bitloom.program.disassemble import disassemble
 from bitloom.quantize.augment import Augment
@@ -207,6 +209,7 @@ def finetune_command(
     graph = load_model(model, weights, _shape(shape))
     preprocess = preprocess_for(model, graph, mean, std, resize)
     pictures = load_images(train, preprocess)
+    _warn_of_folders(train, pictures, graph)
     settings = FinetuneOptions(
         steps=steps_of(epochs, len(pictures.images), batch),
         batch=batch,
@@ -238,7 +241,7 @@ def explore_command(
     shape: ImageShape = None,
     target: Target = "xczu15eg",
     arch: Arch = None,
-    bits: Annotated[int, typer.Option(help="uniform width that is assumed")] = 4,
+    bits: Annotated[int, typer.Option(help="uniform width that is assumed, 2 to 8")] = 4,
     layers: Annotated[bool, typer.Option(help="a row a layer for several models too")] = False,
     front: Annotated[bool, typer.Option(help="the whole Pareto front, not the optimum alone (slower)")] = False,
     as_json: Json = False,
@@ -246,7 +249,10 @@ def explore_command(
     """Bounds before anything is built: the one best build for MODELS on a device, and what binds each layer."""
     device, build = load_device(target), named_arch(arch) if arch is not None else None
     if bits not in WIDTHS[2:]:
-        raise BudgetError(f"bits = {bits}; legal: {', '.join(map(str, WIDTHS[2:]))}")
+        raise BudgetError(
+            f"--bits {bits}: the width that every channel is assumed to have must be 2 to {WIDTHS[-1]}; 0 leaves no "
+            "network, and 1 is only legal where a layer's inputs fill the array"
+        )
     graphs = [load_model(model, None, _shape(shape)) for model in models]
     found = explore_all(graphs, device, [uniform(graph, bits).bits for graph in graphs], build, front=front)
     if as_json:
@@ -284,6 +290,7 @@ def _compile(
     check_fit(build, device)
     images = load_images(data, preprocess, calibration, Views(options.views))
     measured = load_images(evaluate, preprocess) if evaluate else images.plain(options.views)
+    _warn_of_folders(evaluate or data, measured, graph)
     evaluation = Evaluation(measured.images, measured.labels, calibrated=evaluate is None)
     facts = compile_model(graph, images.images, evaluation, build, device, out, options)
     if leads():
@@ -292,6 +299,13 @@ def _compile(
         elif options.board:
             typer.echo(f"no board files for '{device.name}': they are written for Zynq UltraScale+ MPSoC", err=True)
         typer.echo(json.dumps(facts, indent=2) if as_json else facts["report"])
+
+
+def _warn_of_folders(folder: Path, images: ImageSet, graph: Graph) -> None:
+    """Says where class folders need not be the network's classes; calibration itself needs no labels."""
+    doubt = images.doubt(math.prod(shapes(graph)[graph.output]))
+    if doubt:
+        typer.echo(f"warning: {folder}: {doubt}", err=True)
 
 
 def _best_build(graph: Graph, device: Device) -> ArchConfig:

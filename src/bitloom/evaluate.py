@@ -21,9 +21,10 @@ Labels = npt.NDArray[np.int64]
 
 @dataclass(frozen=True, eq=False)
 class Evaluation:
-    """Images that are only measured on: float (N, C, H, W); labels int64 (N,), None where they are not known.
+    """Images that are only measured on: float (N, C, H, W); labels integers (N,), None where they are not known.
 
-    calibrated: the images are those of the calibration, so that figures on them flatter; the report says so.
+    calibrated: the images are those of the calibration, so that figures on them flatter; the report says so. Raises
+    DataError: no images, labels that are no integers or not one an image.
     """
 
     images: Tensor
@@ -33,10 +34,22 @@ class Evaluation:
     def __post_init__(self) -> None:
         if not len(self.images):
             raise DataError("no images to evaluate on; give at least one")
+        if self.labels is not None:
+            check_labels(self.labels)
         if self.labels is not None and len(self.labels) != len(self.images):
             raise DataError(
                 f"{len(self.labels)} labels for {len(self.images)} images; give one label an image, or none at all"
             )
+
+
+def check_labels(labels: Labels) -> None:
+    """DataError unless labels are an array of integers, one class an image (N,)."""
+    kind = f"{labels.dtype} of shape {labels.shape}" if isinstance(labels, np.ndarray) else f"a {type(labels).__name__}"
+    if not isinstance(labels, np.ndarray) or labels.ndim != 1 or not np.issubdtype(labels.dtype, np.integer):
+        raise DataError(
+            f"labels are {kind}, must be a numpy array of integers, the class of every image (N,): "
+            "np.asarray(labels, np.int64)"
+        )
 
 
 def evaluate(graph: Graph, qgraph: QuantGraph, evaluation: Evaluation, batch: int = 16) -> dict[str, Any]:

@@ -4,22 +4,25 @@ from __future__ import annotations
 
 import hashlib
 import math
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
+from numbers import Integral, Real
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from torch import Tensor
 
 from bitloom.allocate.allocation import WIDTHS
 from bitloom.allocate.budget import Budget
 from bitloom.board.network import NetworkFacts, network_facts
-from bitloom.board.write import write_board
+from bitloom.board.write import remove_board, write_board
 from bitloom.candidates import Material, candidate, priced_tables
 from bitloom.data.images import Preprocess
-from bitloom.errors import DataError, GraphError
+from bitloom.errors import BudgetError, DataError, GraphError, TargetError
 from bitloom.evaluate import Evaluation, evaluate
 from bitloom.explore.planned import planned_performance
+from bitloom.graph.execute import check_images
 from bitloom.graph.ir import Graph
 from bitloom.graph.shapes import shapes
 from bitloom.graph.verify import verify
@@ -57,7 +60,7 @@ class CompileOptions:
     a second rounding (`StatisticsOptions`), from which and the plain one the held-out images choose; 0: there is none.
     equalize: power of the channels' sizes in `equalize`; 0: none.
     board: write out/board where the device is a Zynq MPSoC. preprocess: how pixels became the images, for the board's
-    driver (None: it takes codes alone).
+    driver (None: it takes codes alone). Raises DataError, BudgetError: a figure out of range, or of another type.
     """
 
     budget: Budget | float = 4.0
@@ -74,6 +77,22 @@ class CompileOptions:
     board: bool = True
     preprocess: Preprocess | None = None
 
+    def __post_init__(self) -> None:
+        if not isinstance(self.budget, Budget | Real) or isinstance(self.budget, bool):
+            raise BudgetError(
+                f"budget = {self.budget!r}; must be mean bits (4.0) or a Budget; parse_budget makes one of text"
+            )
+        least = {"simulated": 0, "batch": 1, "evaluated": 1, "views": 1, "coherent": 0}
+        for name, low in least.items():
+            value = getattr(self, name)
+            if not isinstance(value, Integral) or isinstance(value, bool) or value < low:
+                raise DataError(f"{name} = {value!r}; must be a whole number, {low} or more")
+        if not 0 <= self.equalize <= 1:
+            raise DataError(f"equalize = {self.equalize!r}; must be 0 (none) to 1")
+        if not isinstance(self.rounding, Refinement):
+            legal = ", ".join(f"Refinement.{one.name}" for one in Refinement)
+            raise DataError(f"rounding = {self.rounding!r}; must be one of {legal}")
+
 
 def compile_model(
     graph: Graph,
@@ -88,12 +107,14 @@ def compile_model(
 
     Writes out/program.bitloom, out/report.html, out/report.json and, for a Zynq MPSoC, out/board. Under `torchrun`
     every process does the same up to the end of training; then only the first goes on, and the others return an empty
-    record. Raises a BitloomError that names what is wrong.
+    record. calibration: normalised images, float (N, C, H, W). Raises a BitloomError that names what is wrong.
     """
     opts = CompileOptions() if options is None else options
     budget = opts.budget if isinstance(opts.budget, Budget) else Budget(mean_bits=opts.budget)
     verify(graph)
-    _check(graph, evaluation, opts)
+    _check(graph, evaluation, arch, device)
+    calibration = _usable(graph, calibration, "calibration images")
+    evaluation = replace(evaluation, images=_usable(graph, evaluation.images, "evaluation images"))
     budget.weight_bits(weights(graph))  # refused before any work
     journal = Journal(out / "steps")
     key = _key(graph, calibration)
@@ -149,6 +170,8 @@ def compile_model(
             lambda: network_facts(ordered, program, evaluation.images, opts.preprocess),
         )
         board = write_board(arch, device, out / "board", program, network)
+    else:
+        remove_board(out / "board")  # an earlier run's, of another network or device
     accuracy: dict[str, Any] = journal.step(
         "accuracy", key, lambda: evaluate(original, qgraph, evaluation, opts.evaluated)
     )
@@ -178,12 +201,16 @@ def compile_model(
     return facts
 
 
-def _check(graph: Graph, evaluation: Evaluation, options: CompileOptions) -> None:
+def _check(graph: Graph, evaluation: Evaluation, arch: ArchConfig, device: Device) -> None:
     """What no later step would say in the user's words."""
+    if not isinstance(arch, ArchConfig):
+        raise TargetError(f"arch = {arch!r}; must be an ArchConfig, for example named_arch('small')")
+    if not isinstance(device, Device):
+        raise TargetError(f"device = {device!r}; must be a Device, for example load_device('xczu15eg')")
+    if not isinstance(evaluation, Evaluation):
+        raise DataError(f"evaluation is a {type(evaluation).__name__}; must be Evaluation(images, labels)")
     if not weights(graph):
         raise GraphError(f"'{graph.name}' has no layer with weights; there is nothing to quantize")
-    if options.simulated < 0:
-        raise DataError(f"simulated = {options.simulated} images; legal: 0 (none) or more")
     classes = math.prod(shapes(graph)[graph.output])
     if classes < 2:
         raise GraphError(
@@ -216,9 +243,16 @@ class _Pictures:
         return views.transpose(0, 1).flatten(0, 1)
 
 
+def _usable(graph: Graph, images: Tensor, what: str) -> Tensor:
+    """The images as float32, contiguous, without a gradient. DataError that calls them `what`."""
+    if not (isinstance(images, Tensor) and images.dim() == 4 and not len(images)):  # none: counted by `_pictures`
+        check_images(graph, images, what)
+    return images.detach().to("cpu", torch.float32).contiguous()
+
+
 def _pictures(calibration: Tensor, views: int) -> _Pictures:
-    """DataError when the images are too few, or no whole number of views."""
-    if views < 1 or len(calibration) % views:
+    """DataError when the images are too few, equal, or no whole number of views."""
+    if len(calibration) % views:
         raise DataError(
             f"{len(calibration)} calibration images are no {views} views of each picture; give the images of "
             "`load_images` with as many views, or views = 1"
@@ -230,6 +264,17 @@ def _pictures(calibration: Tensor, views: int) -> _Pictures:
             f"{pictures} calibration images; give at least {-(-3 * least // 2)}: two thirds are calibrated on, the "
             "others are held out to choose by"
         )
+    parts = (
+        (calibration[:pictures], f"all {pictures} calibration images are equal"),
+        (calibration[:split], f"the first {split} of {pictures} calibration images are equal, and no others are seen"),
+        (
+            calibration[split:pictures],
+            f"the last {pictures - split} of {pictures} calibration images, held out to choose by, are equal",
+        ),
+    )
+    for part, text in parts:
+        if bool((part == part[:1]).all()):
+            raise DataError(f"{text}; give different images")
     every_view = calibration.reshape(views, pictures, *calibration.shape[1:])[:, :split].flatten(0, 1)
     return _Pictures(calibration[:split], calibration[split:pictures], every_view)
 

@@ -32,7 +32,7 @@ class WidthSolver:
         """The cheapest widths. Raises BudgetError where the bits or the cycles cannot be met."""
         if self.cycle_limit is None:
             return self._solve_bits(costs)
-        solver = LatencyAllocator(self._allowed(costs), WIDTHS, self._model)
+        solver = LatencyAllocator(self._allowed(costs), WIDTHS, self._model, self.device.clock_mhz)
         return solver.allocate(self._weight_bits, self.cycle_limit)
 
     @property

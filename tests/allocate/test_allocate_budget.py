@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from bitloom.allocate.budget import Budget, parse_budget
+from bitloom.allocate.budget import Budget, enough_milliseconds, parse_budget
 from bitloom.errors import BudgetError
 
 
@@ -69,3 +69,17 @@ def test_the_text_lists_what_is_asked() -> None:
         str(parse_budget("4", "0.6ms", 180_000, 2)) == "4 mean bits, 180000 cycles, 0.6 ms, at least 2 bits a channel"
     )
     assert str(Budget()) == "no limit"
+
+
+@pytest.mark.parametrize("clock", [300.0, 200.0, 333.25])
+def test_the_milliseconds_for_some_cycles_are_enough_and_few_digits(clock: float) -> None:
+    for cycles in (0, 1, 195, 1209, 179_730, 300_000, 123_456_789):
+        text = enough_milliseconds(cycles, clock)
+        assert int(float(text) * clock * 1e3) >= cycles
+        assert float(text) <= cycles / clock / 1e3 * 1.003
+    assert enough_milliseconds(179_730, 300.0) == "0.5992"
+
+
+def test_infinite_limits_are_refused() -> None:
+    with pytest.raises(BudgetError, match="budget: milliseconds = inf; must be above 0, at most 1e"):
+        Budget(milliseconds=float("inf"))

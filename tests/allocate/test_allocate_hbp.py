@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from bitloom.allocate.allocation import BitAllocation
-from bitloom.allocate.hbp import HbpOptions, LayerCosts, allocate, per_layer
+from bitloom.allocate.hbp import HbpOptions, LayerCosts, allocate, per_layer, told_apart
 from bitloom.errors import BudgetError
 
 WIDTHS = (0, 2, 3, 4, 5, 6, 7, 8)
@@ -50,6 +50,26 @@ def test_search_space_shrinks_from_channels_to_groups() -> None:
     assert channels == pytest.approx(122 * np.log10(8))
     assert groups == pytest.approx(16 * np.log10(8))
     assert groups < refined < channels
+
+
+@pytest.mark.parametrize(("mean", "widths"), [(4.0, {4}), (8.0, {8}), (2.0, {2}), (4.5, {4, 5})])
+def test_costs_that_tell_nothing_spend_the_budget_evenly(mean: float, widths: set[int]) -> None:
+    """As those of a network whose softmax has saturated; a width that is not allowed stays so."""
+    costs = {n: LayerCosts(np.zeros((c, len(WIDTHS))), w) for n, c, w in (("a", 16, 27), ("b", 10, 64))}
+    costs["a"].cost[:, 0] = np.inf
+    budget = int(sum(c.weights * len(c.cost) for c in costs.values()) * mean)
+    found = [allocate(costs, WIDTHS, budget).allocation, per_layer(costs, WIDTHS, budget)]
+    assert set(found[0].histogram) == widths
+    assert all(a.total_bits <= budget and min(a.histogram) >= min(widths) for a in found)
+
+
+def test_costs_that_tell_something_stay_as_they_are() -> None:
+    """Channels that cost nothing are pruned as before, and where one width alone is allowed nothing is to be told."""
+    dead = {"a": LayerCosts(np.zeros((4, len(WIDTHS))), 9), **layers(0)}
+    only = {n: layer.at_least(8, WIDTHS) for n, layer in layers(0).items()}
+    for costs in (dead, only):
+        assert all(told_apart(costs, WIDTHS)[n] is layer for n, layer in costs.items())
+    assert not allocate(dead, WIDTHS, 100_000).allocation.bits["a"].any()
 
 
 def test_infeasible_budget() -> None:

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from bitloom.allocate.allocation import WIDTHS
+from bitloom.allocate.budget import Budget
 from bitloom.allocate.cycle_model import CyclePrices
 from bitloom.allocate.hbp import LayerCosts, allocate
 from bitloom.allocate.latency import LatencyAllocator
@@ -85,6 +86,24 @@ def test_a_bound_that_cannot_be_met_names_the_nearest() -> None:
     layers = toy_layers(np.random.default_rng(4))
     with pytest.raises(BudgetError, match=r"a bound of 120 cycles cannot be met: .* nearest feasible: 140 cycles"):
         LatencyAllocator(layers, FEW, Toy()).allocate(8 * 32, 120)
+
+
+def test_with_a_clock_the_nearest_is_said_in_milliseconds_too() -> None:
+    layers = toy_layers(np.random.default_rng(4))
+    asked = (
+        r"a bound of 120 cycles \(0.0004 ms at 300 MHz\) .* nearest feasible: 140 cycles \(0.0004667 ms at 300 MHz\)"
+    )
+    with pytest.raises(BudgetError, match=asked):
+        LatencyAllocator(layers, FEW, Toy(), 300.0).allocate(8 * 32, 120)
+    assert Budget(milliseconds=0.0004667).cycle_limit(300.0) == 140
+
+
+def test_costs_that_tell_nothing_take_the_widths_that_the_bound_allows() -> None:
+    layers = {n: LayerCosts(np.zeros((4, len(FEW))), 8) for n in "ab"}
+    found = LatencyAllocator(layers, FEW, Toy()).allocate(8 * 32, 1000)
+    assert set(found.allocation.histogram) == {4}
+    tight = LatencyAllocator(layers, FEW, Toy()).allocate(8 * 32, 150)
+    assert tight.cycles <= 150 and tight.allocation.total_bits > 8 * 16
 
 
 def test_bits_that_cannot_be_met_name_the_nearest() -> None:

@@ -11,7 +11,7 @@ import pytest
 
 from bitloom.board.scripts import memory_needed
 from bitloom.board.settings import BoardSettings, ps_ports
-from bitloom.board.write import write_board
+from bitloom.board.write import remove_board, write_board
 from bitloom.emit.parameters import rtl_sources
 from bitloom.errors import OutputError, TargetError
 from bitloom.synthesize.hierarchy import PRIMITIVES
@@ -47,6 +47,19 @@ def test_sources_are_copies_and_the_real_structure_is_chosen(folder: Path) -> No
         "bl_dsp_mac.sv": ["`define BITLOOM_DSP48E2"],
         "bl_add3.sv": ["`define BITLOOM_ADD3"],
     }
+
+
+def test_what_was_written_is_taken_away_and_nothing_else(tmp_path: Path) -> None:
+    """Before a second network is written, and where a later run writes no board."""
+    remove_board(tmp_path / "none")
+    (tmp_path / "mine").write_text("")
+    write_board(ARCH, DEVICE, tmp_path, case(11).program)
+    (tmp_path / "driver" / "bitloom_run").write_text("built by a user")
+    write_board(ARCH, DEVICE, tmp_path)
+    assert (tmp_path / "project.tcl").is_file() and not (tmp_path / "program").exists()
+    remove_board(tmp_path)
+    left = sorted(path.relative_to(tmp_path).as_posix() for path in tmp_path.rglob("*"))
+    assert left == ["driver", "driver/bitloom_run", "mine"]
 
 
 @pytest.mark.parametrize("name", ["tiny", "small"])

@@ -35,6 +35,22 @@ def test_class_folders_and_limit(tmp_path):
     assert load_images(tmp_path, PRE, 4).labels.tolist() == [0, 0, 1, 1]
 
 
+def test_class_folders_that_need_not_be_the_networks_classes(tmp_path):
+    for c in ("2", "10"):
+        save(tmp_path / c / "0.png")
+    got = load_images(tmp_path, PRE)
+    assert got.folders == ("10", "2") and got.plain(1).folders == got.folders
+    assert got.doubt(5) == (
+        "2 class folders, taken as classes 0 to 1 of 5 in name order; give labels.txt if the network counts otherwise"
+    )
+    assert got.doubt(2).startswith("class folder '10' is class 0, its place in name order")
+    for c in "01":
+        save(tmp_path / "sound" / c / "0.png")
+    assert load_images(tmp_path / "sound", PRE).doubt(2) == ""
+    (tmp_path / "sound" / "labels.txt").write_text("0/0.png 3\n")
+    assert load_images(tmp_path / "sound", PRE).doubt(10) == ""
+
+
 def test_small_and_large_images_are_resized_to_cover_the_crop(tmp_path):
     save(tmp_path / "small.png", (4, 6))
     save(tmp_path / "wide.png", (40, 9))

@@ -5,15 +5,19 @@ from __future__ import annotations
 from dataclasses import replace
 
 import numpy as np
+import pytest
 import torch
+from torch import nn
 
+from bitloom.errors import DataError
+from bitloom.frontends.torch_export import from_torch
 from bitloom.graph.ir import (
     AvgPool,
     Input,
 )
 from bitloom.quantize.curvature import coherence
 from bitloom.quantize.observe import Calibration, calibrate
-from bitloom.quantize.statistics import StatisticsOptions, layer_statistics
+from bitloom.quantize.statistics import StatisticsOptions, layer_statistics, round_network
 from quantize.float_graphs import branching_graph, graph_of, images_of, random_conv
 
 
@@ -64,3 +68,12 @@ def test_small_memory_means_more_passes_with_the_same_result() -> None:
     many = {s.name: s.covariance for s in layer_statistics(calibration, StatisticsOptions(memory_mib=0))}
     assert one.keys() == many.keys() == {"c1", "c2", "c3", "fc"}
     assert all(np.allclose(one[n], many[n], atol=1e-5) for n in one)
+
+
+def test_inputs_whose_squares_overflow_name_their_layer() -> None:
+    torch.manual_seed(0)
+    net = nn.Sequential(nn.Conv2d(1, 4, 3), nn.ReLU(), nn.Conv2d(4, 4, 3), nn.Flatten(), nn.Linear(64, 3))
+    net[0].weight.data.mul_(1e22)
+    calibration = calibrate(from_torch(net, (1, 8, 8)), torch.randn(6, 1, 8, 8))
+    with pytest.raises(DataError, match=r"'2': its inputs, \d\.\de\+2\d in the mean .* squares overflow; scale down"):
+        round_network(calibration)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from dataclasses import dataclass, replace
 
@@ -32,8 +33,8 @@ class Budget:
         if self.mean_bits is not None and not 0 < self.mean_bits <= 8:
             raise BudgetError(f"budget = {self.mean_bits:g} mean bits; legal: above 0, up to 8")
         for name, value in (("bytes", self.bytes), ("cycles", self.cycles), ("milliseconds", self.milliseconds)):
-            if value is not None and not value > 0:
-                raise BudgetError(f"budget: {name} = {value:g}; must be above 0")
+            if value is not None and not 0 < value <= LARGEST:
+                raise BudgetError(f"budget: {name} = {value:g}; must be above 0, at most {LARGEST:g}")
         if self.least not in range(9):
             raise BudgetError(f"budget: smallest width = {self.least}; legal: 0 to 8")
 
@@ -91,6 +92,17 @@ def parse_budget(size: str | None, latency: str | None = None, cycles: int | Non
             raise BudgetError(f"latency '{latency}': needs a unit; legal: ns, us, ms, s")
         budget = replace(budget, milliseconds=number * _MILLISECONDS[unit])
     return budget
+
+
+def enough_milliseconds(cycles: int, clock_mhz: float) -> str:
+    """Milliseconds, rounded up to four digits, whose `Budget` at the clock allows so many cycles."""
+    if cycles < 1:
+        return "0"
+    exact = cycles / clock_mhz / 1e3
+    step = 10.0 ** (math.floor(math.log10(exact)) - 3)
+    count = math.ceil(exact / step)
+    texts = (f"{more * step:.4g}" for more in range(count, count + 3))  # a product of floats may fall short by one
+    return next(text for text in texts if cycles <= int(float(text) * clock_mhz * 1e3))
 
 
 def _split(text: str, what: str, legal: str) -> tuple[float, str]:

@@ -16,6 +16,8 @@ from bitloom.allocate.core import solve_exact
 from bitloom.allocate.grouping import group_channels
 from bitloom.allocate.knapsack import FloatArray, IntArray, Problem, Solution, solve
 
+TIE = 1e-30  #: of a weight at width 0, where costs do not tell widths apart; a quarter of it a bit more
+
 
 @dataclass(frozen=True, eq=False)
 class LayerCosts:
@@ -38,6 +40,26 @@ def binary_only_in(
 ) -> dict[str, LayerCosts]:
     """The layers, those that are not among `names` without the width 1."""
     return {name: layer if name in names else layer.without(1, widths) for name, layer in layers.items()}
+
+
+def told_apart(layers: Mapping[str, LayerCosts], widths: tuple[int, ...]) -> dict[str, LayerCosts]:
+    """The layers; where no channel's cost depends on its width, with costs that fall with it, far below any real ones.
+
+    Equal costs say nothing: logits of a million leave a softmax no gradient. Without a word about the widths the budget
+    is spent evenly, where the smallest ones would cost as little and end the network.
+    """
+    allowed = [np.isfinite(layer.cost) for layer in layers.values()]
+    highest = [np.where(a, layer.cost, -np.inf).max(axis=1) for a, layer in zip(allowed, layers.values(), strict=True)]
+    told = any(
+        bool((layer.cost.min(axis=1) < high).any()) for layer, high in zip(layers.values(), highest, strict=True)
+    )
+    if told or not any(bool((a.sum(axis=1) > 1).any()) for a in allowed):
+        return dict(layers)
+    falling = TIE * 0.25 ** np.asarray(widths, np.float64)
+    return {
+        name: replace(layer, cost=np.where(a, layer.weights * falling, np.inf))
+        for a, (name, layer) in zip(allowed, layers.items(), strict=True)
+    }
 
 
 @dataclass(frozen=True)
@@ -74,6 +96,7 @@ def allocate(
     """
     opts = HbpOptions() if options is None else options
     start = time.perf_counter()
+    layers = told_apart(layers, widths)
     cost = np.concatenate([layer.cost for layer in layers.values()])
     inputs = np.concatenate([np.full(len(layer.cost), layer.weights, np.int64) for layer in layers.values()])
     size = inputs[:, None] * np.asarray(widths, np.int64)[None, :]
@@ -103,6 +126,7 @@ def allocate(
 
 def per_layer(layers: Mapping[str, LayerCosts], widths: tuple[int, ...], budget_bits: int) -> BitAllocation:
     """The exact baseline with one width per layer: same costs, same solver."""
+    layers = told_apart(layers, widths)
     cost = np.stack([layer.cost.sum(axis=0) for layer in layers.values()])
     inputs = np.array([layer.weights * len(layer.cost) for layer in layers.values()], np.int64)
     solution = solve_exact(Problem(cost, inputs[:, None] * np.asarray(widths, np.int64)[None, :]), budget_bits)

@@ -18,7 +18,7 @@ import numpy as np
 
 from bitloom.allocate.allocation import BitAllocation
 from bitloom.allocate.cycle_model import CycleModel
-from bitloom.allocate.hbp import LayerCosts
+from bitloom.allocate.hbp import LayerCosts, told_apart
 from bitloom.allocate.knapsack import IntArray, Problem, solve
 from bitloom.allocate.linearised import Asked, LinearisedCycles
 from bitloom.errors import BudgetError
@@ -58,10 +58,19 @@ class LatencySolution:
 
 
 class LatencyAllocator:
-    """Allocations of one network under several bounds: what the model says for one serves the next."""
+    """Allocations of one network under several bounds: what the model says for one serves the next.
 
-    def __init__(self, layers: Mapping[str, LayerCosts], widths: tuple[int, ...], model: CycleModel) -> None:
-        self.cycles = LinearisedCycles(layers, widths, model)
+    clock_mhz: with it, errors say milliseconds beside cycles.
+    """
+
+    def __init__(
+        self,
+        layers: Mapping[str, LayerCosts],
+        widths: tuple[int, ...],
+        model: CycleModel,
+        clock_mhz: float | None = None,
+    ) -> None:
+        self.cycles = LinearisedCycles(told_apart(layers, widths), widths, model, clock_mhz)
         self._asked: list[Asked] = []
 
     def allocate(self, budget_bits: int, limit: int, options: LatencyOptions | None = None) -> LatencySolution:

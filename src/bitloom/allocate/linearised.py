@@ -13,6 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from bitloom.allocate.budget import enough_milliseconds
 from bitloom.allocate.cycle_model import Bits, CycleModel
 from bitloom.allocate.hbp import LayerCosts
 from bitloom.allocate.knapsack import FloatArray, IntArray
@@ -53,10 +54,17 @@ class LinearisedCycles:
     """The channels of one network, and what the cycle model has said of them so far.
 
     cost, sizes (channels, widths): of every channel at every width, loss and weight bits.  least (channels,): choice of
-    the smallest allowed widths.  cuts: linearisations, the latest last.
+    the smallest allowed widths.  cuts: linearisations, the latest last.  clock_mhz: for errors in milliseconds too.
     """
 
-    def __init__(self, layers: Mapping[str, LayerCosts], widths: tuple[int, ...], model: CycleModel) -> None:
+    def __init__(
+        self,
+        layers: Mapping[str, LayerCosts],
+        widths: tuple[int, ...],
+        model: CycleModel,
+        clock_mhz: float | None = None,
+    ) -> None:
+        self.clock_mhz = clock_mhz
         self.names = list(layers)
         self.widths = np.asarray(widths, np.int64)
         self.model = model
@@ -81,10 +89,18 @@ class LinearisedCycles:
             self._fastest = self.model.prices(self.bits(self.least)).cycles
         if self._fastest > limit:
             raise BudgetError(
-                f"a bound of {limit} cycles cannot be met: with every channel at its smallest width the model takes "
-                f"{self._fastest}; nearest feasible: {self._fastest} cycles"
+                f"a bound of {self._time(limit)} cannot be met: with every channel at its smallest width the model "
+                f"takes {self._fastest}; nearest feasible: {self._time(self._fastest, enough=True)}"
             )
         return self._fastest
+
+    def _time(self, cycles: int, enough: bool = False) -> str:
+        """Cycles, and with a clock the milliseconds; enough: so many that these cycles are allowed."""
+        if self.clock_mhz is None:
+            return f"{cycles} cycles"
+        plain = f"{cycles / self.clock_mhz / 1e3:.4g}"
+        text = enough_milliseconds(cycles, self.clock_mhz) if enough else plain
+        return f"{cycles} cycles ({text} ms at {self.clock_mhz:g} MHz)"
 
     def ask(self, choice: IntArray) -> Asked:
         """What the model says; its linearisation becomes a cut."""

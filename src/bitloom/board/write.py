@@ -15,6 +15,7 @@ from bitloom.target.arch import ArchConfig
 from bitloom.target.device import Device
 
 _DRIVER = Path(__file__).parent / "driver"
+_WRITTEN = ".bitloom-files"  #: lists what was written here, so that a later run can take it away and nothing else
 
 
 def write_board(
@@ -27,6 +28,7 @@ def write_board(
 ) -> Path:
     """Writes everything that a person with a board needs into `folder` and returns its README.
 
+    What an earlier call wrote there is removed first; files of others stay.
     program, network: a compiled network that goes along in `folder/program` (None: hardware and driver alone).
     settings: None takes those of the device's data file. TargetError for a device that is no Zynq UltraScale+ MPSoC, or
     a program of another build; OutputError where the folder cannot be written.
@@ -39,6 +41,8 @@ def write_board(
         )
     try:
         folder.mkdir(parents=True, exist_ok=True)
+        remove_board(folder)
+        others = _files(folder)
         write_scripts(arch, chosen, write_rtl(arch, folder / "rtl"), program, folder)
         (folder / "driver").mkdir(exist_ok=True)
         for path in sorted(_DRIVER.iterdir()):
@@ -49,8 +53,33 @@ def write_board(
             save(program, folder / "program" / "program.bitloom")
         if network is not None:
             write_network(network, folder / "program")
+        names = sorted(path.relative_to(folder).as_posix() for path in _files(folder) - others)
+        (folder / _WRITTEN).write_text("\n".join(names) + "\n")
     except OSError as error:
         raise OutputError(
             f"{folder}: the board files cannot be written ({error.strerror}); choose another folder"
         ) from None
     return folder / "README.md"
+
+
+def remove_board(folder: Path) -> None:
+    """Removes the files that `write_board` wrote into `folder` and the folders that are empty then; others stay.
+
+    Nothing happens where it wrote none. Raises OutputError where a file cannot be removed.
+    """
+    try:
+        listed = (folder / _WRITTEN).read_text().splitlines() if (folder / _WRITTEN).is_file() else []
+        written = [folder / name for name in listed if not Path(name).is_absolute() and ".." not in Path(name).parts]
+        for path in (*written, folder / _WRITTEN):
+            path.unlink(missing_ok=True)
+        for path in sorted({path.parent for path in written}, reverse=True):
+            if path.is_dir() and not any(path.iterdir()):
+                path.rmdir()
+    except OSError as error:
+        raise OutputError(
+            f"{folder}: the board files of an earlier run cannot be removed ({error.strerror}); choose another folder"
+        ) from None
+
+
+def _files(folder: Path) -> set[Path]:
+    return {path for path in folder.rglob("*") if path.is_file()}

@@ -59,16 +59,35 @@ class Views:
 
 @dataclass(frozen=True, eq=False)
 class ImageSet:
-    """images: float32 (N, C, H, W), normalised; labels: int64 (N,) or None; names: file names."""
+    """images: float32 (N, C, H, W), normalised; labels: int64 (N,) or None; names: file names.
+
+    folders: names of the class folders, the label of each its place; () where labels do not come from folders.
+    """
 
     images: Tensor
     labels: npt.NDArray[np.int64] | None
     names: tuple[str, ...]
+    folders: tuple[str, ...] = ()
 
     def plain(self, views: int) -> ImageSet:
         """The first of so many views of every picture."""
         count = len(self.images) // views
-        return ImageSet(self.images[:count], None if self.labels is None else self.labels[:count], self.names[:count])
+        labels = None if self.labels is None else self.labels[:count]
+        return ImageSet(self.images[:count], labels, self.names[:count], self.folders)
+
+    def doubt(self, classes: int) -> str:
+        """Why labels from class folders may not be those of a network with so many classes; '' where nothing says so.
+
+        Folders are counted from 0 in the order of their names, as torchvision's ImageFolder does.
+        """
+        count = len(self.folders)
+        remedy = "give labels.txt if the network counts otherwise"
+        if count and count != classes:
+            return f"{count} class folders, taken as classes 0 to {count - 1} of {classes} in name order; {remedy}"
+        for index, name in enumerate(self.folders):
+            if name.isdecimal() and int(name) != index:
+                return f"class folder '{name}' is class {index}, its place in name order; {remedy}"
+        return ""
 
 
 def load_images(folder: Path, preprocess: Preprocess, limit: int | None = None, views: Views | None = None) -> ImageSet:
@@ -80,7 +99,7 @@ def load_images(folder: Path, preprocess: Preprocess, limit: int | None = None, 
     """
     if limit is not None and limit < 1:
         raise DataError(f"{limit} images of {folder}; legal: 1 or more")
-    files, labels = _listing(folder)
+    files, labels, folders = _listing(folder)
     if not files:
         raise DataError(f"{folder}: no images ({', '.join(SUFFIXES)}); give a folder of images")
     if limit is not None and limit < len(files):
@@ -97,10 +116,12 @@ def load_images(folder: Path, preprocess: Preprocess, limit: int | None = None, 
         torch.stack(tensors),
         np.tile(np.asarray(labels, dtype=np.int64), count) if labels else None,
         tuple(path.name for path in files) * count,
+        folders,
     )
 
 
-def _listing(folder: Path) -> tuple[list[Path], list[int] | None]:
+def _listing(folder: Path) -> tuple[list[Path], list[int] | None, tuple[str, ...]]:
+    """Files, their labels, and the class folders that the labels count."""
     if not folder.is_dir():
         raise DataError(f"{folder}: not a folder; give a folder of images")
     table = folder / "labels.txt"
@@ -118,16 +139,17 @@ def _listing(folder: Path) -> tuple[list[Path], list[int] | None]:
                 raise DataError(f"{table}: line {number} is {line!r}, must be 'file index'")
             files.append(folder / parts[0])
             labels.append(int(parts[1]))
-        return files, labels
+        return files, labels, ()
     flat = _pictures(folder)
     if flat:
-        return flat, None
+        return flat, None, ()
     files, labels = [], []
-    for index, sub in enumerate(sorted(p for p in folder.iterdir() if p.is_dir() and not p.name.startswith("."))):
+    folders = sorted(p for p in folder.iterdir() if p.is_dir() and not p.name.startswith("."))
+    for index, sub in enumerate(folders):
         for path in _pictures(sub):
             files.append(path)
             labels.append(index)
-    return files, labels or None
+    return files, labels or None, tuple(sub.name for sub in folders) if labels else ()
 
 
 def _pictures(folder: Path) -> list[Path]:

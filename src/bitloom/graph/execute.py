@@ -55,18 +55,23 @@ def execute(graph: Graph, images: Tensor, keep: Collection[str] | None = None) -
     return kept
 
 
-def check_images(graph: Graph, images: Tensor) -> None:
-    """DataError unless images are finite floats of shape (N, *Input.shape) with N >= 1."""
+def check_images(graph: Graph, images: Tensor, what: str = "images") -> None:
+    """DataError, which calls them `what`, unless images are finite floats (N, *Input.shape) with N >= 1."""
+    if not isinstance(images, Tensor):
+        raise DataError(
+            f"{what} are of type {type(images).__name__}, must be a torch tensor (N, C, H, W); make one by "
+            "torch.from_numpy or torch.stack"
+        )
     op = graph.input.op
     shape = op.shape if isinstance(op, Input) else ()
     if images.dim() != 4 or tuple(images.shape[1:]) != tuple(shape) or images.shape[0] < 1:
         need = ", ".join(map(str, shape))
-        raise DataError(f"images have shape {tuple(images.shape)}, but '{graph.name}' needs (N, {need})")
+        raise DataError(f"{what} have shape {tuple(images.shape)}, but '{graph.name}' needs (N, {need})")
     if not images.is_floating_point():
-        raise DataError(f"images are {images.dtype}, but must be normalised floats; divide by 255 and normalise")
+        raise DataError(f"{what} are {images.dtype}, but must be normalised floats; divide by 255 and normalise")
     bad = ~torch.isfinite(images).flatten(1).all(dim=1)
     if bool(bad.any()):
-        raise DataError(f"image {int(bad.int().argmax())} holds NaN or infinite pixels; remove it")
+        raise DataError(f"{what}: image {int(bad.int().argmax())} holds NaN or infinite pixels; remove it")
 
 
 def pad2d(x: Tensor, pads: Pads, value: float) -> Tensor:

@@ -16,6 +16,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from bitloom.errors import DataError
 from bitloom.graph.execute import pad2d
 from bitloom.quantize.curvature import coherence
 from bitloom.quantize.lower import ConvStep
@@ -215,11 +216,17 @@ def round_network(
     """Every layer rounded at every width, by layer name: the table from which allocations pick rows.
 
     images: whose inputs count, as in `layer_statistics`; several views of each picture are worth their time.
-    Memory: one int8 copy of the weights per width, beside the pass of `layer_statistics`.
+    Memory: one int8 copy of the weights per width, beside the pass of `layer_statistics`. Raises DataError, naming the
+    layer, where squares of its inputs overflow.
     """
     steps = {s.name: s for s in calibration.lowered.convs}
     result = {}
     for stats in layer_statistics(calibration, statistics, images):
+        if not (np.isfinite(stats.felt).all() and np.isfinite(stats.covariance).all()):
+            raise DataError(
+                f"'{stats.name}': its inputs, {float(np.abs(stats.mean).max()):.1e} in the mean of a channel, are so large "
+                "that their squares overflow; scale down the images, or the weights of the layers before it"
+            )
         weight = steps[stats.name].weight
         flat = weight.reshape(weight.shape[0], -1)
         result[stats.name] = round_layer(flat, stats.felt, widths, method, rounding, stats.covariance)
