@@ -224,8 +224,8 @@ def round_network(
     for stats in layer_statistics(calibration, statistics, images):
         if not (np.isfinite(stats.felt).all() and np.isfinite(stats.covariance).all()):
             raise DataError(
-                f"'{stats.name}': its inputs, {float(np.abs(stats.mean).max()):.1e} in the mean of a channel, are so large "
-                "that their squares overflow; scale down the images, or the weights of the layers before it"
+                f"'{stats.name}': its inputs, {float(np.abs(stats.mean).max()):.1e} in the mean of a channel, are so "
+                "large that their squares overflow; scale down the images, or the weights of the layers before it"
             )
         weight = steps[stats.name].weight
         flat = weight.reshape(weight.shape[0], -1)
