@@ -5,11 +5,12 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from bitloom.allocate.allocation import WIDTHS
 from bitloom.errors import WeightsError
 from bitloom.quantize import rounding
 from bitloom.quantize.code_range import highest, lowest
 from bitloom.quantize.observe import EXPONENT, fake_quantize, fit_quantizer, quantizer_of
-from bitloom.quantize.rounding import ALL_WIDTHS, GAIN_LIMIT, Rounding, RoundingOptions, round_layer
+from bitloom.quantize.rounding import GAIN_LIMIT, Rounding, RoundingOptions, round_layer
 
 
 def _layer(rows: int = 12, inputs: int = 40, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
@@ -24,9 +25,9 @@ def _layer(rows: int = 12, inputs: int = 40, seed: int = 0) -> tuple[np.ndarray,
 @pytest.mark.parametrize("method", list(Rounding))
 def test_codes_scales_and_errors_agree(method: Rounding) -> None:
     weight, cov = _layer()
-    layer = round_layer(weight, cov, ALL_WIDTHS, method)
-    assert layer.error.shape == (12, 9) and layer.widths == ALL_WIDTHS
-    for i, b in enumerate(ALL_WIDTHS):
+    layer = round_layer(weight, cov, WIDTHS, method)
+    assert layer.error.shape == (12, 9) and layer.widths == WIDTHS
+    for i, b in enumerate(WIDTHS):
         codes, scale = layer.codes[b], layer.scale[b]
         assert codes.dtype == np.int8 and codes.shape == weight.shape and codes.max() <= highest(b)
         assert codes.min() >= (lowest(b) if method is Rounding.GPTQ else -highest(b))
@@ -55,7 +56,7 @@ def test_gptq_blocks_only_change_the_order_of_sums() -> None:
 
 def test_rows_are_independent_so_allocations_are_picks() -> None:
     weight, cov = _layer()
-    whole = round_layer(weight, cov, ALL_WIDTHS, Rounding.GPTQ)
+    whole = round_layer(weight, cov, WIDTHS, Rounding.GPTQ)
     bits = np.array([0, 2, 3, 4, 5, 6, 7, 8, 1, 2, 0, 1], np.int8)
     codes, scale = whole.pick(bits)
     for row, b in enumerate(bits):
@@ -88,8 +89,8 @@ def test_nearest_is_nearest() -> None:
 def test_pruned_and_zero_channels() -> None:
     weight, cov = _layer()
     weight[3] = 0.0
-    layer = round_layer(weight, cov, ALL_WIDTHS, Rounding.GPTQ)
-    assert not layer.codes[0].any() and not any(layer.codes[b][3].any() for b in ALL_WIDTHS)
+    layer = round_layer(weight, cov, WIDTHS, Rounding.GPTQ)
+    assert not layer.codes[0].any() and not any(layer.codes[b][3].any() for b in WIDTHS)
     assert (layer.error[3] == 0).all() and np.isfinite(layer.error).all()
     np.testing.assert_allclose(layer.error[:, 0], np.einsum("ok,kl,ol->o", weight, cov, weight), rtol=1e-4)
 

@@ -6,6 +6,7 @@ import math
 import re
 from dataclasses import dataclass, replace
 
+from bitloom.allocate.allocation import WIDTHS
 from bitloom.errors import BudgetError
 
 _BYTES = {"b": 1, "kb": 10**3, "mb": 10**6, "gb": 10**9, "kib": 2**10, "mib": 2**20, "gib": 2**30}
@@ -35,7 +36,7 @@ class Budget:
         for name, value in (("bytes", self.bytes), ("cycles", self.cycles), ("milliseconds", self.milliseconds)):
             if value is not None and not 0 < value <= LARGEST:
                 raise BudgetError(f"budget: {name} = {value:g}; must be above 0, at most {LARGEST:g}")
-        if self.least not in range(9):
+        if self.least not in WIDTHS:
             raise BudgetError(f"budget: smallest width = {self.least}; legal: 0 to 8")
 
     def weight_bits(self, weights: int) -> int:

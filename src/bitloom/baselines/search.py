@@ -66,7 +66,8 @@ def random_allocation(
 ) -> BitAllocation:
     """Every channel starts at the smallest width; random channels, any of them again, gain a step until nothing fits.
 
-    Equal bytes by construction: less than one step of the narrowest layer is left. Raises BudgetError when infeasible.
+    Equal bytes by construction: less than one step of the narrowest layer is left. widths: of every channel alike, so
+    without 1 bit, which not every layer may have. Raises BudgetError when infeasible.
     """
     rng = np.random.default_rng(seed)
     owner = np.concatenate([np.full(channels[n], i) for i, n in enumerate(channels)])

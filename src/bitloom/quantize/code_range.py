@@ -12,6 +12,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from bitloom.allocate.allocation import WIDTHS
+
 FULL_RANGE = 4  #: widest codes that use -2^(b-1)
 
 
@@ -49,7 +51,7 @@ class CodeRange:
 
 def code_range(bits: Tensor, symmetric: bool = False) -> CodeRange:
     """The ranges of widths 0..8 (integers of any shape); symmetric: without the codes -2^(b-1)."""
-    tops, lows = (torch.tensor([float(f(b)) for b in range(9)], device=bits.device) for f in (highest, lowest))
+    tops, lows = (torch.tensor([float(f(b)) for b in WIDTHS], device=bits.device) for f in (highest, lowest))
     index = bits.long()
     binary = index == 1
     low = -tops[index] if symmetric else lows[index]

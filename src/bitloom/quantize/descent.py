@@ -11,6 +11,8 @@ from torch import Tensor
 
 from bitloom.quantize.code_range import CodeRange
 
+BLOCK = 128  #: inputs whose effect on the others is added together
+
 
 def descend(weight: Tensor, codes: Tensor, cov: Tensor, scale: Tensor, legal: CodeRange, damping: float) -> Tensor:
     """One sweep over the inputs, those of large variance first; weight and codes (rows, K), scale and legal (rows,).
@@ -40,6 +42,3 @@ def descend(weight: Tensor, codes: Tensor, cov: Tensor, scale: Tensor, legal: Co
     result = torch.empty_like(codes)
     result[:, order] = q.T
     return result
-
-
-BLOCK = 128  #: inputs whose effect on the others is added together

@@ -17,13 +17,13 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from bitloom.allocate.allocation import WIDTHS
 from bitloom.errors import WeightsError
 from bitloom.quantize.code_range import CodeRange, code_range, highest, lowest
 from bitloom.quantize.descent import descend
 from bitloom.quantize.gptq import Feedback, feedback, gptq_codes
 from bitloom.quantize.qgraph import Int8Array
 
-ALL_WIDTHS = (0, 1, 2, 3, 4, 5, 6, 7, 8)
 PIECE = 1 << 24  #: weights that are rounded at once where rows share no factor: bounds the memory of very wide layers
 GAIN_LIMIT = 1.5  #: largest ratio of the gain-one scale to the scale of least error
 #: GPTQ is tried at these multiples of the nearest rounding's best scale: error feedback wants larger steps.
@@ -90,7 +90,7 @@ class RoundedLayer:
 def round_layer(
     weight: npt.NDArray[np.float32],
     covariance: npt.NDArray[np.float32] | None,
-    widths: tuple[int, ...] = ALL_WIDTHS,
+    widths: tuple[int, ...] = WIDTHS,
     method: Rounding = Rounding.NEAREST,
     options: RoundingOptions | None = None,
     signal: npt.NDArray[np.float32] | None = None,

@@ -16,12 +16,13 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from bitloom.allocate.allocation import WIDTHS
 from bitloom.errors import DataError
 from bitloom.graph.execute import pad2d
 from bitloom.quantize.curvature import coherence
 from bitloom.quantize.lower import ConvStep
 from bitloom.quantize.observe import Calibration
-from bitloom.quantize.rounding import ALL_WIDTHS, RoundedLayer, Rounding, RoundingOptions, round_layer
+from bitloom.quantize.rounding import RoundedLayer, Rounding, RoundingOptions, round_layer
 from bitloom.quantize.stream import run_steps
 
 
@@ -208,7 +209,7 @@ def _passes(steps: tuple[ConvStep, ...], opts: StatisticsOptions) -> list[list[C
 def round_network(
     calibration: Calibration,
     method: Rounding = Rounding.GPTQ,
-    widths: tuple[int, ...] = ALL_WIDTHS,
+    widths: tuple[int, ...] = WIDTHS,
     statistics: StatisticsOptions | None = None,
     rounding: RoundingOptions | None = None,
     images: Tensor | None = None,

@@ -99,7 +99,7 @@ def widths_picture(bits: Mapping[str, npt.NDArray[np.int8]], channel_weights: Ma
     shares *= 100.0 / np.maximum(shares.sum(axis=1, keepdims=True), 1)
     figure, axis = plt.subplots(figsize=(9, 1.15))
     left = np.zeros(2)
-    for width in range(9):
+    for width in WIDTHS:
         if not shares[:, width].any():
             continue
         axis.barh([0, 1], shares[:, width], left=left, color=WIDTH_COLOURS[width], height=0.72, edgecolor="white")
