@@ -105,8 +105,10 @@ def test_own_code_that_cannot_be_imported(tmp_path: Path, monkeypatch: pytest.Mo
         load_model("own_syntax_for_test:net")
     with pytest.raises(GraphError, match=r"No module named 'no_such_package_x' \(.*own_import_for_test.py:1\)"):
         load_model("own_import_for_test:net")
-    with pytest.raises(GraphError, match=r"cannot be imported: .*; give sub.own_syntax_for_test:net"):
-        load_model("sub/own_syntax_for_test.py:net")
+    with pytest.raises(GraphError, match=r"names a file, must name a module; give sub.own_syntax_for_test:net$"):
+        load_model("./sub/own_syntax_for_test.py:net")
+    with pytest.raises(GraphError, match=r"names a file, .*; give own:net in the folder '/elsewhere'"):
+        load_model("/elsewhere/own.py:net")
 
 
 def test_a_callable_may_import_its_neighbours_when_it_is_called(tmp_path: Path, monkeypatch) -> None:

@@ -137,7 +137,12 @@ def test_layers_that_do_not_reach_the_output_do_not_matter() -> None:
 @pytest.mark.parametrize(
     ("module", "shape", "error", "text"),
     [
-        (nn.Conv2d(3, 4, 3), (4, 8, 8), GraphError, r"fails on an image of shape \(4, 8, 8\): .* is image_shape right"),
+        (
+            nn.Conv2d(3, 4, 3),
+            (4, 8, 8),
+            GraphError,
+            r"fails on an image of shape \(4, 8, 8\): .* \(--shape\) right",
+        ),
         (nn.Conv2d(4, 4, 3), (4, 8), GraphError, r"image_shape \(4, 8\), must be \(C, H, W\)"),
         (Apply(lambda y: (y, y)), SHAPE, GraphError, "returns a tuple, must return one tensor"),
         (Apply(lambda y: torch.ones(1, 3)), SHAPE, GraphError, "returns a constant"),
@@ -148,6 +153,19 @@ def test_layers_that_do_not_reach_the_output_do_not_matter() -> None:
 def test_models_that_do_not_run(module: nn.Module, shape: tuple, error: type[Exception], text: str) -> None:
     with pytest.raises(error, match=text):
         from_torch(module, shape)
+
+
+def test_a_loaded_export_is_a_module_like_others(tmp_path: Path) -> None:
+    """Its mode cannot be set; it was fixed when it was exported."""
+    net = nn.Sequential(nn.Conv2d(4, 3, 3), nn.BatchNorm2d(3), nn.ReLU(), nn.Dropout()).eval()
+    torch.export.save(torch.export.export(net, (torch.zeros(1, *SHAPE),)), tmp_path / "net.pt2")
+    loaded = from_torch(torch.export.load(tmp_path / "net.pt2").module(), SHAPE)
+    assert len(loaded.nodes) == len(from_torch(net, SHAPE).nodes) == 3
+
+
+def test_torchscript_is_named() -> None:
+    with pytest.raises(UnsupportedLayerError, match="'net' is TorchScript; give the nn"):
+        from_torch(torch.jit.trace(nn.Conv2d(4, 3, 3), torch.zeros(1, *SHAPE)), SHAPE, "net")
 
 
 def test_weights_that_are_not_finite_name_the_layer() -> None:

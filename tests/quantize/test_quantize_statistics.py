@@ -77,3 +77,15 @@ def test_inputs_whose_squares_overflow_name_their_layer() -> None:
     calibration = calibrate(from_torch(net, (1, 8, 8)), torch.randn(6, 1, 8, 8))
     with pytest.raises(DataError, match=r"'2': its inputs, \d\.\de\+2\d in the mean .* squares overflow; scale down"):
         round_network(calibration)
+
+
+def test_inputs_that_never_change_have_no_covariance() -> None:
+    """As behind a layer whose weights are zero; rounding of sums left a matrix that no damping could repair."""
+    torch.manual_seed(0)
+    net = nn.Sequential(nn.Conv2d(1, 4, 3), nn.ReLU(), nn.Conv2d(4, 8, 3), nn.ReLU(), nn.Flatten(), nn.Linear(128, 3))
+    nn.init.zeros_(net[2].weight)
+    nn.init.uniform_(net[2].bias, 0.1, 0.4)
+    calibration = calibrate(from_torch(net, (1, 8, 8)), torch.randn(12, 1, 8, 8))
+    last = list(layer_statistics(calibration))[-1]
+    assert np.abs(last.covariance).max() < 1e-6 and np.trace(last.covariance) >= 0
+    assert set(round_network(calibration)) == {"0", "2", "5"}

@@ -38,11 +38,11 @@ def open_draft(model: nn.Module | ModelProto | str | Path, image_shape: Shape | 
         own = draft.shapes[draft.layers[0].name]
         if image_shape is not None and tuple(image_shape) != own:
             raise GraphError(
-                f"model '{draft.name}' takes images of {own}, not {tuple(image_shape)}; leave image_shape out"
+                f"model '{draft.name}' takes images of {own}, not {tuple(image_shape)}; leave image_shape (--shape) out"
             )
         return draft, output
     if image_shape is None:
-        raise GraphError(f"model '{name}' is a module: give image_shape, for example (3, 224, 224)")
+        raise GraphError(f"model '{name}' is a module: give image_shape, for example (3, 224, 224) (--shape 3x224x224)")
     return draft_torch(model, image_shape, name)
 
 

@@ -96,6 +96,12 @@ def _classes(module: nn.Module, tensors: dict[str, Tensor]) -> int | None:
 
 def _call(spec: str) -> nn.Module:
     package, _, attribute = spec.partition(":")
+    file = Path(package)
+    if file.suffix == ".py" or file.is_absolute() or len(file.parts) > 1:
+        parts = file.with_suffix("").parts
+        inside = not file.is_absolute() and ".." not in parts
+        legal = f"{'.'.join(parts)}:{attribute}" if inside else f"{file.stem}:{attribute} in the folder '{file.parent}'"
+        raise GraphError(f"model '{spec}' names a file, must name a module; give {legal}")
     here = str(Path.cwd())
     sys.path.insert(0, here)
     try:
@@ -103,9 +109,7 @@ def _call(spec: str) -> nn.Module:
     except Exception as error:  # whatever the user's own code raises
         where = _raised_in(error)
         if not where and isinstance(error, ImportError | AttributeError | SyntaxError):
-            named = package.removesuffix(".py").replace("/", ".") + f":{attribute}"
-            legal = named if package.endswith(".py") else "package.module:callable"
-            raise GraphError(f"model '{spec}' cannot be imported: {error}; give {legal}") from error
+            raise GraphError(f"model '{spec}' cannot be imported: {error}; give package.module:callable") from error
         raise GraphError(
             f"model '{spec}' raised {type(error).__name__}: {error}{where}; it must return an nn.Module when called "
             "without arguments"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import operator
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any
 
 import torch
@@ -44,7 +44,8 @@ def draft_torch(module: nn.Module, image_shape: Shape, name: str) -> tuple[Draft
 @contextmanager
 def _inference(module: nn.Module) -> Iterator[None]:
     modes = {child: child.training for child in module.modules()}
-    module.eval()
+    with suppress(NotImplementedError):  # of a loaded torch.export program, whose mode was fixed at its export
+        module.eval()
     try:
         yield
     finally:
@@ -53,6 +54,8 @@ def _inference(module: nn.Module) -> Iterator[None]:
 
 
 def _export(module: nn.Module, shape: Shape, name: str) -> ExportedProgram:
+    if isinstance(module, torch.jit.ScriptModule):
+        raise UnsupportedLayerError(f"model '{name}' is TorchScript; give the nn.Module that it was made of")
     first = next(module.parameters(), None)
     if first is not None and first.is_meta:
         raise WeightsError(f"model '{name}' is on the meta device and has no weights; load weights into it first")
@@ -63,7 +66,7 @@ def _export(module: nn.Module, shape: Shape, name: str) -> ExportedProgram:
             result = module(image)
     except Exception as error:  # whatever the user's forward raises
         raise GraphError(
-            f"model '{name}' fails on an image of shape {shape}: {error}; is image_shape right?"
+            f"model '{name}' fails on an image of shape {shape}: {error}; is image_shape (--shape) right?"
         ) from error
     if not isinstance(result, Tensor):
         raise GraphError(f"model '{name}' returns a {type(result).__name__}, must return one tensor of logits")

@@ -126,6 +126,8 @@ class _Moments:
             cov.clamp_(min=0)
         else:
             cov.addr_(mean, mean, alpha=-1.0)
+            if float(cov.trace()) < 0:  # inputs that never change: nothing but the rounding of the sums
+                cov.zero_()
         return mean, cov
 
 
