@@ -190,7 +190,7 @@ def finetune_command(
     batch: Annotated[int, typer.Option(help="images of a step")] = 128,
     rate: Annotated[float, typer.Option(help="learning rate of the weights, in levels a step")] = 0.01,
     label_weight: Annotated[float, typer.Option(help="share of the labels in the loss; the rest follows MODEL")] = 0.0,
-    shift: Annotated[int, typer.Option(help="training images are mirrored and moved by so many pixels (0: not)")] = 4,
+    shift: Annotated[int, typer.Option(min=0, help="training images are mirrored and moved by so many pixels")] = 4,
     resolve: Annotated[int, typer.Option(help="how often the widths are solved again on the way")] = 0,
     mixed: Annotated[bool, typer.Option(help="convolutions of the training in bfloat16")] = False,
     device: Annotated[str, typer.Option(help="cpu or cuda; several processes under torchrun")] = "cpu",

@@ -87,6 +87,8 @@ def test_bad_input_is_refused() -> None:
         run(images(10))
     with pytest.raises(DataError, match=r"label_weight = 0.5, but there are no labels"):
         run(images(20), label_weight=0.5)
+    with pytest.raises(DataError, match=r"a training image has label 99, but the classes of '\w+' are 0 to \d"):
+        finetune(graph, calibration.lowered, first, images(20), np.full(20, 99), replace(FAST, label_weight=0.5))
     with pytest.raises(DataError, match="3 labels for 20 images"):
         run(images(20), np.zeros(3, np.int64))
     broken = images(20)

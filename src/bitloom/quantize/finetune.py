@@ -27,6 +27,7 @@ from torch import Tensor, nn
 from bitloom.errors import DataError, TrainingError
 from bitloom.graph.execute import check_images
 from bitloom.graph.ir import Conv, Graph, Linear
+from bitloom.graph.shapes import shapes
 from bitloom.quantize.augment import Augment, augmented
 from bitloom.quantize.checkpoint import load_checkpoint, save_checkpoint
 from bitloom.quantize.lower import Lowered
@@ -45,7 +46,7 @@ class FinetuneOptions:
     latent_rate: codes per step at most, about (0: codes stay); scale_rate: of the scales' logarithm; bias_rate:
     relative to the mean size of a layer's biases. temperature: divides the logits of both networks. label_weight:
     share of the labels' cross-entropy. augment: of the images. mixed: convolutions in bfloat16. every: steps between
-    checkpoints.
+    checkpoints. device: cpu or cuda. Raises DataError for a figure out of range or a device that is not there.
     """
 
     steps: int = 1000
@@ -61,6 +62,18 @@ class FinetuneOptions:
     device: str = "cpu"
     seed: int = 0
     every: int = 100
+
+    def __post_init__(self) -> None:
+        for name in ("latent_rate", "scale_rate", "bias_rate"):
+            if not 0 <= getattr(self, name) < math.inf:
+                raise DataError(f"{name} = {getattr(self, name)}; must be a learning rate, 0 or more")
+        if not 0 <= self.label_weight <= 1:
+            raise DataError(f"label_weight = {self.label_weight}; must be a share, 0 to 1")
+        kind = self.device.partition(":")[0]
+        if kind not in ("cpu", "cuda"):
+            raise DataError(f"device = '{self.device}'; legal: cpu, cuda")
+        if kind == "cuda" and not torch.cuda.is_available():
+            raise DataError(f"device = '{self.device}', but this PyTorch sees no GPU; give cpu")
 
 
 @dataclass(frozen=True, eq=False)
@@ -121,6 +134,8 @@ def steps_of(epochs: float, images: int, batch: int) -> int:
     """Steps of so many passes over the images. DataError: fewer than one step, or fewer images than a batch."""
     if batch < 1 or images < batch:
         raise DataError(f"{images} images for batches of {batch}; give more images or a smaller batch")
+    if not math.isfinite(epochs):
+        raise DataError(f"{epochs} epochs; give a number")
     steps = round(epochs * images / batch)
     if steps < 1:
         raise DataError(f"{epochs:g} epochs of {images} images in batches of {batch} are no step; give more epochs")
@@ -219,3 +234,7 @@ def _check(graph: Graph, images: Tensor, labels: Labels | None, opts: FinetuneOp
         raise DataError(f"label_weight = {opts.label_weight:g}, but there are no labels; give labels or weight 0")
     if labels is not None and len(labels) != len(images):
         raise DataError(f"{len(labels)} labels for {len(images)} images; give one label an image")
+    classes = math.prod(shapes(graph)[graph.output])
+    if labels is not None and opts.label_weight > 0 and not (labels.min() >= 0 and labels.max() < classes):
+        wrong = labels[(labels < 0) | (labels >= classes)][0]
+        raise DataError(f"a training image has label {wrong}, but the classes of '{graph.name}' are 0 to {classes - 1}")
