@@ -79,13 +79,14 @@ def test_inputs_whose_squares_overflow_name_their_layer() -> None:
         round_network(calibration)
 
 
-def test_inputs_that_never_change_have_no_covariance() -> None:
+@pytest.mark.parametrize("seed", range(6))
+def test_inputs_that_never_change_have_no_covariance(seed: int) -> None:
     """As behind a layer whose weights are zero; rounding of sums left a matrix that no damping could repair."""
-    torch.manual_seed(0)
+    torch.manual_seed(seed)
     net = nn.Sequential(nn.Conv2d(1, 4, 3), nn.ReLU(), nn.Conv2d(4, 8, 3), nn.ReLU(), nn.Flatten(), nn.Linear(128, 3))
     nn.init.zeros_(net[2].weight)
     nn.init.uniform_(net[2].bias, 0.1, 0.4)
     calibration = calibrate(from_torch(net, (1, 8, 8)), torch.randn(12, 1, 8, 8))
     last = list(layer_statistics(calibration))[-1]
-    assert np.abs(last.covariance).max() < 1e-6 and np.trace(last.covariance) >= 0
+    assert not last.covariance.any() and last.mean.any()
     assert set(round_network(calibration)) == {"0", "2", "5"}

@@ -25,6 +25,9 @@ from bitloom.quantize.observe import Calibration
 from bitloom.quantize.rounding import RoundedLayer, Rounding, RoundingOptions, round_layer
 from bitloom.quantize.stream import run_steps
 
+#: Variance over squared means of inputs that never change: what is left is the rounding of float32 sums.
+CONSTANT = 1e-6
+
 
 @dataclass(frozen=True)
 class StatisticsOptions:
@@ -126,7 +129,7 @@ class _Moments:
             cov.clamp_(min=0)
         else:
             cov.addr_(mean, mean, alpha=-1.0)
-            if float(cov.trace()) < 0:  # inputs that never change: nothing but the rounding of the sums
+            if float(cov.trace()) <= CONSTANT * float(mean.square().sum()):
                 cov.zero_()
         return mean, cov
 
