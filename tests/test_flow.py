@@ -2,6 +2,7 @@
 
 import json
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -207,6 +208,23 @@ def test_a_cycle_bound_holds_in_the_model_and_on_rtl(done, graph, images):
     assert bound["mean_bits"] <= 3.0
     assert bound["simulation"]["bit_exact"]
     assert bound["simulation"]["cycles"] == pytest.approx(bound["model_cycles"], rel=0.02)
+
+
+def test_some_loss_is_given_up_for_cycles_and_said(graph, images, tmp_path):
+    """On a build of one weight port, where wide channels and late weights cost much."""
+    free, spared = (
+        journey(graph, images, tmp_path, CompileOptions(budget=Budget(mean_bits=5.0, tolerance=t), simulated=0))
+        for t in (0.0, 0.5)
+    )
+    assert free["latency"]["loss_given_up"] == 0.0
+    assert free["latency"]["model_cycles"] == free["latency"]["model_cycles_without_limit"]
+    found = spared["latency"]
+    assert found["limit"] is None and 0 < found["loss_given_up"] <= 0.5
+    assert found["model_cycles"] < found["model_cycles_without_limit"] == free["latency"]["model_cycles"]
+    assert f"{found['model_cycles']:,}" in Path(spared["report"]).read_text()
+    assert spared["allocation"]["objective"] == pytest.approx(
+        (1 + found["loss_given_up"]) * free["allocation"]["objective"]
+    )
 
 
 def test_an_interrupted_run_goes_on_where_it_stopped(graph, images, tmp_path, monkeypatch):

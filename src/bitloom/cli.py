@@ -76,6 +76,10 @@ BudgetText = Annotated[str, typer.Option(help="mean bits per weight (4.0) or siz
 Latency = Annotated[str | None, typer.Option(help="bound of the modelled time of an image (0.6ms)")]
 Cycles = Annotated[int | None, typer.Option(help="bound of the modelled cycles of an image")]
 MinBits = Annotated[int, typer.Option(help="smallest width of a channel (0: channels may be pruned)")]
+Tolerance = Annotated[
+    float,
+    typer.Option(min=0, max=100, help="per cent of the estimated loss given up for fewer cycles where none are bound"),
+]
 Rounding = Annotated[
     Refinement, typer.Option(help="after the widths are chosen: GPTQ alone, compensated, learned, or both (minutes)")
 ]
@@ -137,6 +141,7 @@ def compile_command(
     latency: Latency = None,
     cycles: Cycles = None,
     min_bits: MinBits = 0,
+    tolerance: Tolerance = 5.0,
     rounding: Rounding = Refinement.GPTQ,
     equalize: Equalize = 0.0,
     calibration: CalibrationCount = 200,
@@ -150,7 +155,7 @@ def compile_command(
     as_json: Json = False,
 ) -> None:
     """Quantizes MODEL, compiles it, runs it on the simulated accelerator and writes a report."""
-    asked = parse_budget(budget, latency, cycles, min_bits)
+    asked = parse_budget(budget, latency, cycles, min_bits, tolerance / 100)
     graph = load_model(model, weights, _shape(shape))
     preprocess = preprocess_for(model, graph, mean, std, resize)
     options = CompileOptions(
@@ -186,6 +191,7 @@ def finetune_command(
     latency: Latency = None,
     cycles: Cycles = None,
     min_bits: MinBits = 0,
+    tolerance: Tolerance = 5.0,
     epochs: Annotated[float, typer.Option(help="passes over the training images")] = 3.0,
     batch: Annotated[int, typer.Option(help="images of a step")] = 128,
     rate: Annotated[float, typer.Option(help="learning rate of the weights, in levels a step")] = 0.01,
@@ -205,7 +211,7 @@ def finetune_command(
     as_json: Json = False,
 ) -> None:
     """As `compile`, with the integer network trained on images before it is compiled; run again, it continues."""
-    asked = parse_budget(budget, latency, cycles, min_bits)
+    asked = parse_budget(budget, latency, cycles, min_bits, tolerance / 100)
     graph = load_model(model, weights, _shape(shape))
     preprocess = preprocess_for(model, graph, mean, std, resize)
     pictures = load_images(train, preprocess)

@@ -134,8 +134,12 @@ def compile_model(
     made = [candidate(table, material, widths.solve, journal, key) for table in tables]
     taken, divergences = best(made), {c.table.measure: c.divergence for c in made}
     del made, tables  # a table of rounded rows is large
+    key += f" {taken.table.measure} {widths.spare_key()}"
+    weighed = taken.trust.weigh(taken.table.costs, WIDTHS)
     solution = taken.solution
-    key += f" {taken.table.measure}"
+    if widths.spares:
+        solution = journal.step("cycles", key, lambda: widths.spare(weighed, taken.solution))
+    cycle_facts = widths.cycle_facts(weighed, solution)
     qgraph: QuantGraph = journal.step(
         "quantize", key, lambda: quantize(graph, solution.allocation, cal, rounded=taken.table.rounded)
     )
@@ -151,7 +155,7 @@ def compile_model(
     trained: Retrained[WidthSolution] | None = None
     if opts.training is not None:
         key += f" {opts.training.key()}"
-        again = lambda c: widths.solve(taken.trust.weigh(c, WIDTHS))  # noqa: E731
+        again = lambda c: widths.settle(taken.trust.weigh(c, WIDTHS))  # noqa: E731
         trained = retrain(graph, cal, qgraph, solution, again, held_out, opts.training, journal, key, print_progress)
         qgraph, solution = trained.qgraph, trained.solution
         if not leads():
@@ -191,9 +195,7 @@ def compile_model(
     if trained is not None:
         facts["training"] = {"losses": trained.losses, "widths_changed": trained.changed}
     facts |= model_facts(model, arch, device) | layer_facts(model, run)
-    if widths.cycle_limit is not None:
-        free = widths.cycles_without_limit(taken.table.costs)
-        facts["latency"] = {"limit": widths.cycle_limit, "model_cycles_without_limit": free}
+    facts["latency"] = cycle_facts
     if run:
         facts["samples"] = sample_rows(chosen, evaluation.labels, run["classes"]["rtl"])
     facts["board"] = None if board is None else str(board.parent)

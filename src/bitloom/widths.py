@@ -35,19 +35,51 @@ class WidthSolver:
         solver = LatencyAllocator(self._allowed(costs), WIDTHS, self._model, self.device.clock_mhz)
         return solver.allocate(self._weight_bits, self.cycle_limit)
 
+    def spare(self, costs: Mapping[str, LayerCosts], cheapest: WidthSolution) -> WidthSolution:
+        """Widths of fewer cycles than those of `solve`, within the budget's tolerance, where it limits no cycles."""
+        if not self.spares:
+            return cheapest
+        solver = LatencyAllocator(self._allowed(costs), WIDTHS, self._model)
+        found = solver.fewest_cycles(self._weight_bits, self.budget.tolerance)
+        return found if found.cycles < self._model.run(cheapest.allocation.bits).cycles else cheapest
+
+    def settle(self, costs: Mapping[str, LayerCosts]) -> WidthSolution:
+        """`solve`, and what `spare` makes of it."""
+        return self.spare(costs, self.solve(costs))
+
+    @property
+    def spares(self) -> bool:
+        """The budget lets some loss be given up for cycles."""
+        return self.cycle_limit is None and self.budget.tolerance > 0
+
     @property
     def cycle_limit(self) -> int | None:
         """Of the budget at the device's clock; None without one."""
         return self.budget.cycle_limit(self.device.clock_mhz)
 
-    def cycles_without_limit(self, costs: Mapping[str, LayerCosts]) -> int:
-        """Of an image, by the model, at the cheapest widths whatever their cycles."""
-        return self._model.run(self._solve_bits(costs).allocation.bits).cycles
+    def cycle_facts(self, costs: Mapping[str, LayerCosts], solution: WidthSolution) -> dict[str, int | float | None]:
+        """What regard for cycles has cost `solution`, and what it has brought.
+
+        limit: in cycles, or None.  model_cycles, model_cycles_without_limit: of one image at these widths, and at the
+        cheapest whatever their cycles.  loss_given_up: over the estimated loss of those widths, relative.
+        """
+        free = self._solve_bits(costs)
+        given = solution.objective / free.objective - 1 if free.objective > 0 else 0.0
+        return {
+            "limit": self.cycle_limit,
+            "model_cycles": self._model.run(solution.allocation.bits).cycles,
+            "model_cycles_without_limit": self._model.run(free.allocation.bits).cycles,
+            "loss_given_up": max(0.0, given),
+        }
 
     def key(self) -> str:
-        """Identity of all that the answer depends on beside graph and costs."""
+        """Identity of all that the answer of `solve` depends on beside graph and costs."""
         limits = f"budget {self.budget} {sorted(self._binary)}"
         return limits if self.cycle_limit is None else f"{limits} {self.cycle_limit} cycles {self.arch} {self.device}"
+
+    def spare_key(self) -> str:
+        """The same of `spare`, beside those of `solve`."""
+        return f"tolerance {self.budget.tolerance:g} {self.arch} {self.device}" if self.spares else ""
 
     def _solve_bits(self, costs: Mapping[str, LayerCosts]) -> HbpSolution:
         return allocate(self._allowed(costs), WIDTHS, self._weight_bits)

@@ -13,6 +13,7 @@ from bitloom.allocate.allocation import WIDTHS
 from bitloom.allocate.budget import Budget
 from bitloom.allocate.cycle_model import CyclePrices
 from bitloom.allocate.hbp import LayerCosts, allocate
+from bitloom.allocate.knapsack import Problem, solve
 from bitloom.allocate.latency import LatencyAllocator
 from bitloom.errors import BudgetError
 
@@ -146,3 +147,23 @@ def test_the_loss_of_a_front_never_rises_with_the_limit(seed: int) -> None:
     assert losses == sorted(losses)
     assert all(one.cycles == model.cycles(one.allocation.bits) <= one.limit for one in found)
     assert all(one.objective >= brute(layers, model, 8 * 32, one.limit) - 1e-9 for one in found)
+
+
+def _cost_and_bits(layers: dict[str, LayerCosts]) -> tuple[np.ndarray, np.ndarray]:
+    cost = np.concatenate([layer.cost for layer in layers.values()])
+    return cost, np.tile(8 * np.array(FEW), (len(cost), 1))
+
+
+@pytest.mark.parametrize("tolerance", [0.0, 0.1, 0.5])
+@pytest.mark.parametrize("seed", range(6))
+def test_fewest_cycles_within_a_tolerance_against_brute_force(seed: int, tolerance: float) -> None:
+    """Never dearer than allowed; cycles at most 25 % above the fewest of all choices."""
+    layers, model, budget = toy_layers(np.random.default_rng(seed)), Toy(), 8 * 8 * 4
+    found = LatencyAllocator(layers, FEW, model).fewest_cycles(budget, tolerance)
+    free = allocate(layers, FEW, budget)
+    most = (1 + tolerance) * solve(Problem(*_cost_and_bits(layers)), budget).objective + 1e-9
+    assert found.free_bound - 1e-9 <= free.objective and found.objective <= most
+    assert found.cycles == model.cycles(found.allocation.bits) <= model.cycles(free.allocation.bits)
+    assert 8 * sum(int(b.sum()) for b in found.allocation.bits.values()) <= budget
+    fewest = next(n for n in range(100, 1000, 10) if brute(layers, model, budget, n) <= most)
+    assert found.cycles <= 1.25 * fewest

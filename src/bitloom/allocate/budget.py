@@ -21,7 +21,8 @@ class Budget:
 
     mean_bits: mean width over all weights, above 0, up to 8.  bytes: of all weights, headers and tags of the stream not
     counted.  cycles, milliseconds: of one image by the cycle model.  least: smallest width that may be chosen (0 lets
-    channels be pruned).
+    channels be pruned).  tolerance: share of the least estimated loss that may be given up for fewer cycles where no
+    cycles are limited, 0 to 1; not a limit, and not shown as one.
     """
 
     mean_bits: float | None = None
@@ -29,6 +30,7 @@ class Budget:
     cycles: int | None = None
     milliseconds: float | None = None
     least: int = 0
+    tolerance: float = 0.05
 
     def __post_init__(self) -> None:
         if self.mean_bits is not None and not 0 < self.mean_bits <= 8:
@@ -36,6 +38,8 @@ class Budget:
         for name, value in (("bytes", self.bytes), ("cycles", self.cycles), ("milliseconds", self.milliseconds)):
             if value is not None and not 0 < value <= LARGEST:
                 raise BudgetError(f"budget: {name} = {value:g}; must be above 0, at most {LARGEST:g}")
+        if not 0 <= self.tolerance <= 1:
+            raise BudgetError(f"budget: tolerance = {100 * self.tolerance:g} per cent of the loss; legal: 0 to 100")
         if self.least not in WIDTHS:
             raise BudgetError(f"budget: smallest width = {self.least}; legal: 0 to 8")
 
@@ -73,12 +77,18 @@ class Budget:
         return ", ".join(p for p in parts if p) or "no limit"
 
 
-def parse_budget(size: str | None, latency: str | None = None, cycles: int | None = None, least: int = 0) -> Budget:
+def parse_budget(
+    size: str | None,
+    latency: str | None = None,
+    cycles: int | None = None,
+    least: int = 0,
+    tolerance: float = Budget.tolerance,
+) -> Budget:
     """A budget from text: size '4.0' (mean bits), '5.8MB' or '5800kB'; latency '0.6ms' or '600us'.
 
     MB is 10^6 bytes, MiB is 2^20. Raises BudgetError that shows the text and the legal forms.
     """
-    budget = Budget(cycles=cycles, least=least)
+    budget = Budget(cycles=cycles, least=least, tolerance=tolerance)
     if size is not None:
         number, unit = _split(size, "budget", "mean bits (4.0) or bytes (5.8MB, 5800kB, 5.5MiB)")
         if unit == "":

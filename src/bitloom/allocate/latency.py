@@ -79,10 +79,37 @@ class LatencyAllocator:
         Raises BudgetError when the bits or the cycles cannot be met; the text names the nearest feasible.
         """
         opts, start = options or LatencyOptions(), time.perf_counter()
+        free = solve(Problem(self.cycles.cost, self.cycles.sizes), budget_bits)
+        best, bound, rounds = self._search(budget_bits, limit, opts)
+        if best is None:
+            best = self._fewer_bits(budget_bits, limit)
+        return self._solution(best, bound, free.bound, time.perf_counter() - start, limit, rounds)
+
+    def fewest_cycles(
+        self, budget_bits: int, tolerance: float, options: LatencyOptions | None = None
+    ) -> LatencySolution:
+        """The fewest modelled cycles found at a cost of at most (1 + tolerance) times that of `knapsack.solve`.
+
+        Bisection over bounds, to 2 %. `bound` and `gap` are those of the bits alone; `limit` is the cycles found.
+        Raises BudgetError when the bits cannot be met.
+        """
+        opts, start = options or LatencyOptions(rounds=6, tighter=()), time.perf_counter()
+        free = solve(Problem(self.cycles.cost, self.cycles.sizes), budget_bits)
+        best = self._ask(free.choice)
+        most, rounds = (1 + tolerance) * best.objective, 0
+        low, high = min(self.cycles.fastest, best.cycles), best.cycles
+        while high - low > 0.02 * high:
+            middle = (low + high) // 2
+            rounds += self._search(budget_bits, middle, opts)[2]
+            best = min((a for a in self._within(budget_bits) if a.objective <= most), key=lambda a: a.cycles)
+            low, high = (low, min(high, best.cycles)) if best.cycles <= 1.01 * middle else (middle, high)
+        return self._solution(best, free.bound, free.bound, time.perf_counter() - start, best.cycles, rounds)
+
+    def _search(self, budget_bits: int, limit: int, opts: LatencyOptions) -> tuple[Asked | None, float, int]:
+        """The cheapest choice found within the limits, the bound of the linearised model, asks of the model."""
         best = self._known(budget_bits, limit)
         target, bound, rounds = float(limit), 0.0, 0
         seen: set[bytes] = set()
-        free = solve(Problem(self.cycles.cost, self.cycles.sizes), budget_bits)
         for rounds in range(1, opts.rounds + 1):
             self.cycles.cuts = self.cycles.cuts[-opts.cuts :]
             self.cycles.drop_refuted(target, limit)
@@ -100,10 +127,7 @@ class LatencyAllocator:
                 break
             else:
                 target += 0.7 * (limit - found.cycles)
-        best = self._tighter(budget_bits, limit, best, bound, opts)
-        if best is None:
-            best = self._fewer_bits(budget_bits, limit)
-        return self._solution(best, bound, free.bound, time.perf_counter() - start, limit, rounds)
+        return self._tighter(budget_bits, limit, best, bound, opts), bound, rounds
 
     def front(self, budgets: Sequence[int], limits: Sequence[int]) -> list[LatencySolution]:
         """Allocations for every pair of a bit budget and a cycle limit that can be met, limits from the loosest on.
@@ -126,10 +150,14 @@ class LatencyAllocator:
 
     def _known(self, budget_bits: int, limit: int) -> Asked | None:
         """The cheapest choice asked so far, for whatever bound, that meets these."""
+        fits = (a for a in self._within(budget_bits) if a.cycles <= limit)
+        return min(fits, key=lambda a: a.objective, default=None)
+
+    def _within(self, budget_bits: int) -> list[Asked]:
+        """The choices asked so far of no more bits."""
         sizes = self.cycles.sizes
         rows = np.arange(len(sizes))
-        fits = [a for a in self._asked if a.cycles <= limit and int(sizes[rows, a.choice].sum()) <= budget_bits]
-        return min(fits, key=lambda a: a.objective, default=None)
+        return [a for a in self._asked if int(sizes[rows, a.choice].sum()) <= budget_bits]
 
     def _tighter(
         self, budget_bits: int, limit: int, best: Asked | None, bound: float, opts: LatencyOptions
@@ -149,7 +177,8 @@ class LatencyAllocator:
         BudgetError when not even the smallest widths meet it.
         """
         cycles = self.cycles
-        best = cycles.answer(cycles.least, cycles.least_cycles(limit))
+        cycles.check(limit)
+        best = cycles.answer(cycles.least, cycles.fastest)
         cost = np.where((cycles.widths >= TWO_PASS_BITS)[None, :], np.inf, cycles.cost)
         problem = Problem(np.where(np.isfinite(cost).any(axis=1, keepdims=True), cost, cycles.cost), cycles.sizes)
         low, high = problem.smallest, min(budget_bits, int(cycles.sizes.max(axis=1).sum()))

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import numpy.typing as npt
@@ -76,23 +77,24 @@ class LinearisedCycles:
         self._weights = np.array([layers[n].weights for n in self.names], np.int64)[self._layer]
         self.sizes = self._weights[:, None] * self.widths[None, :]
         self.least: IntArray = np.argmax(np.isfinite(self.cost), axis=1)
-        self._fastest: int | None = None
 
     def bits(self, choice: IntArray) -> dict[str, npt.NDArray[np.int8]]:
         """Widths (Cout,) of every layer."""
         bits = self.widths[choice].astype(np.int8)
         return dict(zip(self.names, np.split(bits, np.cumsum(self._counts)[:-1]), strict=True))
 
-    def least_cycles(self, limit: int) -> int:
-        """Cycles with every channel at its smallest width; BudgetError when even they exceed the limit."""
-        if self._fastest is None:
-            self._fastest = self.model.prices(self.bits(self.least)).cycles
-        if self._fastest > limit:
+    @cached_property
+    def fastest(self) -> int:
+        """Cycles with every channel at its smallest width."""
+        return self.model.prices(self.bits(self.least)).cycles
+
+    def check(self, limit: int) -> None:
+        """BudgetError when even the smallest widths exceed the limit."""
+        if self.fastest > limit:
             raise BudgetError(
                 f"a bound of {self._time(limit)} cannot be met: with every channel at its smallest width the model "
-                f"takes {self._fastest}; nearest feasible: {self._time(self._fastest, enough=True)}"
+                f"takes {self.fastest}; nearest feasible: {self._time(self.fastest, enough=True)}"
             )
-        return self._fastest
 
     def _time(self, cycles: int, enough: bool = False) -> str:
         """Cycles, and with a clock the milliseconds; enough: so many that these cycles are allowed."""
@@ -127,7 +129,7 @@ class LinearisedCycles:
         wide = np.array([float((least[n] >= TWO_PASS_BITS).any()) for n in self.names])
         kept = [cut for cut in self.cuts if cut.base + cut.per_bit @ bits + cut.per_pass @ wide <= target]
         if len(kept) < len(self.cuts):
-            self.least_cycles(limit)
+            self.check(limit)
             self.cuts = kept
 
     def solve(self, budget_bits: int, target: float) -> tuple[MultiSolution, IntArray]:
