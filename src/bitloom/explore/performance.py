@@ -16,7 +16,7 @@ from bitloom.explore.layers import IntArray, Layer, Network
 from bitloom.explore.loops import Shape
 from bitloom.explore.residency import Stripes, plan_stripes
 from bitloom.explore.schedule import Workload, workload
-from bitloom.explore.sequencer import Sequencer
+from bitloom.explore.sequencer import Sequencer, writing_cycles
 from bitloom.explore.stream import FloatArray, Room, ddr_limits
 from bitloom.explore.tiles import Tiling, overlap, tiling
 from bitloom.explore.timing import DEFAULT_TIMING, Timing
@@ -258,8 +258,7 @@ def run_fluid(load: Workload, tiles: Tiling, feed: Feed, device: Device, timing:
 def end_cycles(load: Workload, timing: Timing, device: Device) -> dict[str, int]:
     """Cycles of the STORE command, and of the writing and its response, for which END waits."""
     beats = load.store_words * max(1, load.shape.channels // BEAT_BYTES)
-    per_beat = max(1.0, BEAT_BYTES * 8 / device.ddr_port_bits)
-    writing = int(np.ceil(beats * per_beat)) + timing.write_latency(device.clock_mhz)
+    writing = int(np.ceil(writing_cycles(beats, device, timing)))
     return {"store": timing.fetch - 3, "end": writing + timing.stop}
 
 

@@ -11,6 +11,11 @@ from bitloom.program.commands import BEAT_BYTES
 from bitloom.target.device import Device
 
 
+def writing_cycles(beats: float, device: Device, timing: Timing) -> float:
+    """From the first beat of a STORE to DDR to the response of its last one."""
+    return beats * max(1.0, BEAT_BYTES * 8 / device.ddr_port_bits) + timing.write_latency(device.clock_mhz)
+
+
 class Sequencer:
     """One command and one transfer at a time; all times in cycles, shape (W, K), one per variant.
 
@@ -21,8 +26,7 @@ class Sequencer:
     def __init__(self, device: Device, timing: Timing, port_bytes: float, variants: tuple[int, int]) -> None:
         self._timing = timing
         self._latency = timing.latency(device.clock_mhz)
-        self._response = timing.write_latency(device.clock_mhz)
-        self._beat = max(1.0, BEAT_BYTES * 8 / device.ddr_port_bits)
+        self._device = device
         self.load_rate = min(port_bytes, device.ddr_bytes_per_cycle(timing.ddr_efficiency) / 2)
         self.dma_idle: FloatArray = np.zeros(variants)
         self._storing = False
@@ -54,7 +58,7 @@ class Sequencer:
         begin = done + timing.dma_start
         self._storing = transfer.store  # every command waits for a STORE
         if transfer.store:
-            self.dma_idle = begin + transfer.bytes / BEAT_BYTES * self._beat + self._response
+            self.dma_idle = begin + writing_cycles(transfer.bytes / BEAT_BYTES, self._device, timing)
         else:
             self._first_word, self._words = begin + self._latency, transfer.words
             self._word = max(transfer.bytes / self.load_rate / transfer.words, 1.0)  # one word a cycle at most
