@@ -23,7 +23,7 @@ from bitloom.program.layouts import (
     reader_of,
     window_of_node,
 )
-from bitloom.quantize.qgraph import QConcat, QConv, QNode, QPool, QuantGraph
+from bitloom.quantize.qgraph import QConcat, QConv, QPool, QuantGraph, node_inputs
 
 IntArray = npt.NDArray[np.int64]
 
@@ -89,12 +89,6 @@ class Network:
         return sum(layer.macs for layer in self.layers if layer.conv)
 
 
-def _reads(node: QNode) -> tuple[str, ...]:
-    if isinstance(node, QConcat):
-        return node.inputs
-    return (node.input,) if node.residual is None else (node.input, node.residual)
-
-
 def _geometry(node: QConv | QPool, graph: QuantGraph) -> tuple[tuple[int, int], tuple[int, int]]:
     """Kernel and stride; the stride of a single window is immaterial and becomes 1."""
     kernel = (int(node.weight.shape[2]), int(node.weight.shape[3])) if isinstance(node, QConv) else node.kernel
@@ -136,7 +130,7 @@ def network(graph: QuantGraph) -> Network:
     tensors: dict[str, Tensor] = {}
     layers: list[Layer] = []
     alias: dict[str, str] = {}
-    readers = [x for node in graph.nodes for x in _reads(node)]
+    readers = [x for node in graph.nodes for x in node_inputs(node)]
 
     def make(name: str, parts: tuple[int, ...], height: int, width: int) -> Tensor:
         tensors[name] = Tensor(name, parts, height, width, split[name], pitch[name])

@@ -8,7 +8,7 @@ from math import prod
 from bitloom.frontends.findings import Finding, Severity
 from bitloom.graph.ir import AvgPool, Concat, Conv, Flatten, GlobalAvgPool, Graph, Linear, MaxPool, Node, Shape
 from bitloom.graph.printer import node_macs, node_params
-from bitloom.graph.shapes import shapes, window_count
+from bitloom.graph.shapes import overhang, shapes
 
 #: Taps of one command: every named build holds the first figure, the largest legal build (ArchConfig) the second.
 COMMON_TAPS, MOST_TAPS = 256, 512
@@ -67,12 +67,8 @@ def _window(node: Node, xs: tuple[Shape, ...]) -> list[Finding]:
 
 
 def _overhangs(op: AvgPool, x: Shape) -> bool:
-    for axis in (0, 1):
-        before, after = op.padding[2 * axis : 2 * axis + 2]
-        count = window_count(x[1 + axis], op.kernel[axis], op.stride[axis], before, after, True)
-        if (count - 1) * op.stride[axis] + op.kernel[axis] > x[1 + axis] + before + after:
-            return True
-    return False
+    _, down, _, across = overhang(op, x[1], x[2])
+    return down > op.padding[1] or across > op.padding[3]
 
 
 def _positions(node: Node, graph: Graph, known: dict[str, Shape]) -> list[Finding]:

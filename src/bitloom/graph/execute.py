@@ -24,6 +24,7 @@ from bitloom.graph.ir import (
     Pads,
     Relu,
 )
+from bitloom.graph.shapes import overhang
 
 
 def execute(graph: Graph, images: Tensor, keep: Collection[str] | None = None) -> dict[str, Tensor]:
@@ -82,15 +83,6 @@ def pad2d(x: Tensor, pads: Pads, value: float) -> Tensor:
     return F.pad(x, (left, right, top, bottom), value=value)
 
 
-def pool_output(size: int, kernel: int, stride: int, before: int, after: int, ceil_mode: bool) -> int:
-    """Windows along one axis, as PyTorch counts them: in ceil mode the last one must begin inside or before the end."""
-    span = size + before + after - kernel
-    count = (-(-span // stride) if ceil_mode else span // stride) + 1
-    if ceil_mode and (count - 1) * stride >= size + before:
-        count -= 1
-    return count
-
-
 def apply_op(op: Op, xs: list[Tensor]) -> Tensor:
     """One operation on batched float tensors."""
     x = xs[0]
@@ -124,13 +116,7 @@ def apply_op(op: Op, xs: list[Tensor]) -> Tensor:
 
 def _cover(x: Tensor, op: MaxPool | AvgPool, value: float) -> Tensor:
     """x padded so that floor-mode windows are exactly the windows of `op`."""
-    top, bottom, left, right = op.padding
-    h, w = x.shape[2:]
-    rows = pool_output(h, op.kernel[0], op.stride[0], top, bottom, op.ceil_mode)
-    cols = pool_output(w, op.kernel[1], op.stride[1], left, right, op.ceil_mode)
-    down = max(0, (rows - 1) * op.stride[0] + op.kernel[0] - h - top)
-    across = max(0, (cols - 1) * op.stride[1] + op.kernel[1] - w - left)
-    return pad2d(x, (top, down, left, across), value)
+    return pad2d(x, overhang(op, x.shape[2], x.shape[3]), value)
 
 
 def _average(x: Tensor, op: AvgPool) -> Tensor:

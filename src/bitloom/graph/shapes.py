@@ -17,6 +17,7 @@ from bitloom.graph.ir import (
     Linear,
     MaxPool,
     Op,
+    Pads,
     Relu,
     Shape,
 )
@@ -33,6 +34,19 @@ def window_count(size: int, kernel: int, stride: int, before: int, after: int, c
     if ceil_mode and (count - 1) * stride >= size + before:
         count -= 1
     return count
+
+
+def overhang(op: MaxPool | AvgPool, height: int, width: int) -> Pads:
+    """Borders with which floor-mode windows over a map of that size are exactly the windows of `op`.
+
+    At the end they reach as far as the last window does, not as far as `op` pads.
+    """
+    top, bottom, left, right = op.padding
+    rows = window_count(height, op.kernel[0], op.stride[0], top, bottom, op.ceil_mode)
+    cols = window_count(width, op.kernel[1], op.stride[1], left, right, op.ceil_mode)
+    down = max(0, (rows - 1) * op.stride[0] + op.kernel[0] - height - top)
+    across = max(0, (cols - 1) * op.stride[1] + op.kernel[1] - width - left)
+    return (top, down, left, across)
 
 
 def shapes(graph: Graph) -> dict[str, Shape]:

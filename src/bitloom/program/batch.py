@@ -12,13 +12,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from bitloom.program.chains import inputs_of
 from bitloom.program.geometry import Reading
 from bitloom.program.inputs import FoldSpec
 from bitloom.program.jobs import Buffer, EngineJob, LoadJob, Schedule, StoreJob
 from bitloom.program.layouts import LaidOut
 from bitloom.program.schedule import Builder
-from bitloom.quantize.qgraph import QConcat, QConv, QPool
+from bitloom.quantize.qgraph import QConcat, QConv, QPool, node_inputs
 from bitloom.target.arch import ArchConfig
 
 
@@ -40,7 +39,7 @@ def _cut(laid: LaidOut, node: int) -> Cut | None:
     graph = laid.graph
     stacked = {graph.output}
     for later in graph.nodes[node:]:
-        stacked.update((*inputs_of(later), later.output))
+        stacked.update((*node_inputs(later), later.output))
     concats = [n for n in graph.nodes if isinstance(n, QConcat)]
     before = 0
     while before != len(stacked):
@@ -88,7 +87,7 @@ def last_reader(laid: LaidOut) -> int:
     for node in laid.graph.nodes:
         if isinstance(node, QConcat) and not names.isdisjoint(node.inputs):
             names.add(node.output)
-    return max(i for i, n in enumerate(laid.graph.nodes) if not names.isdisjoint(inputs_of(n)))
+    return max(i for i, n in enumerate(laid.graph.nodes) if not names.isdisjoint(node_inputs(n)))
 
 
 def takes_turns(laid: LaidOut, cut: Cut) -> bool:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from bitloom.program.geometry import Reading
 from bitloom.program.layouts import LaidOut
-from bitloom.quantize.qgraph import QConcat, QNode, QPool, QuantGraph
+from bitloom.quantize.qgraph import QConcat, QNode, QPool, QuantGraph, node_inputs
 
 
 @dataclass(frozen=True)
@@ -18,20 +18,13 @@ class Chain:
     stripes: int
 
 
-def inputs_of(node: QNode) -> tuple[str, ...]:
-    """Names of the tensors that a node reads."""
-    if isinstance(node, QConcat):
-        return node.inputs
-    return (node.input,) if node.residual is None else (node.input, node.residual)
-
-
 def runs(graph: QuantGraph, laid: LaidOut) -> tuple[tuple[int, int], ...]:
     """Maximal chains (start, end) of nodes that can be cut into stripes: each tensor inside has one reader, nothing is
     added or concatenated, nothing walks a split tensor in flat order; a chain ends with its first pool."""
     found: list[tuple[int, int]] = []
     start = 0
     for index, node in enumerate(graph.nodes):
-        readers = [n for n in graph.nodes if node.output in inputs_of(n)]
+        readers = [n for n in graph.nodes if node.output in node_inputs(n)]
         follows = index + 1 < len(graph.nodes) and readers == [graph.nodes[index + 1]]
         joins = follows and _stripes(graph.nodes[index + 1], laid) and node.output != graph.output
         if not _stripes(node, laid):

@@ -7,7 +7,7 @@ from itertools import product
 
 from bitloom.errors import ProgramError, UnsupportedLayerError
 from bitloom.program.batch import batch_schedule, cuts, takes_turns
-from bitloom.program.chains import Chain, inputs_of, runs
+from bitloom.program.chains import Chain, runs
 from bitloom.program.commands import BEAT_BYTES
 from bitloom.program.geometry import window_grid, window_taps
 from bitloom.program.inputs import FoldSpec, fold_of
@@ -18,7 +18,7 @@ from bitloom.program.regions import Layout, Region, allocate, peak_rows
 from bitloom.program.schedule import make_schedule
 from bitloom.program.spill import spill
 from bitloom.program.steps import Plan
-from bitloom.quantize.qgraph import QConcat, QConv, QuantGraph
+from bitloom.quantize.qgraph import QConcat, QConv, QuantGraph, node_inputs
 from bitloom.target.arch import ArchConfig
 
 __all__ = ["Plan", "plan"]
@@ -122,7 +122,7 @@ def _in_stripes(
 
 def _fold(qgraph: QuantGraph, arch: ArchConfig, striped: bool) -> FoldSpec | None:
     """The fold of the input, its tail long enough for the progress bounds of the first layer; None if it has none."""
-    readers = [n for n in qgraph.nodes if qgraph.input in inputs_of(n)]
+    readers = [n for n in qgraph.nodes if qgraph.input in node_inputs(n)]
     if len(readers) != 1 or not isinstance(readers[0], QConv) or readers[0].residual == qgraph.input:
         return None
     tensor = qgraph.tensors[qgraph.input]

@@ -10,13 +10,13 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 
 from bitloom.errors import ProgramError
-from bitloom.program.chains import Chain, inputs_of
+from bitloom.program.chains import Chain
 from bitloom.program.geometry import Window
 from bitloom.program.inputs import FoldSpec, linear_words
 from bitloom.program.jobs import Buffer, EngineJob, Job, LoadJob, Schedule, StoreJob
 from bitloom.program.layouts import LaidOut
 from bitloom.program.regions import Layout, chunk_count, split_layout
-from bitloom.quantize.qgraph import QConcat, QConv, QPool
+from bitloom.quantize.qgraph import QConcat, QConv, QPool, node_inputs
 from bitloom.target.arch import ArchConfig
 
 
@@ -155,7 +155,7 @@ class Builder:
     def _may_overwrite(self, node: QConv | QPool, residual: Buffer, index: int) -> bool:
         """The drain reads a residual word just before it writes the result: a last use may be overwritten in place."""
         graph, name = self.laid.graph, residual.tensor
-        later = name == graph.output or any(name in inputs_of(n) for n in graph.nodes[index + 1 :])
+        later = name == graph.output or any(name in node_inputs(n) for n in graph.nodes[index + 1 :])
         joined = residual.region in {n.output for n in graph.nodes if isinstance(n, QConcat)}
         taken = node.output in self.offsets or node.output in self.whole
         shared = self._tensor(node.input).region == residual.region

@@ -10,7 +10,6 @@ from collections import defaultdict
 from dataclasses import dataclass, field, replace
 
 from bitloom.errors import GraphError, UnsupportedLayerError
-from bitloom.graph.execute import pool_output
 from bitloom.graph.ir import (
     Add,
     AvgPool,
@@ -27,6 +26,7 @@ from bitloom.graph.ir import (
     Pads,
     Relu,
 )
+from bitloom.graph.shapes import overhang
 from bitloom.graph.ties import Classes
 
 Map = tuple[int, int, int]
@@ -227,10 +227,10 @@ class _Lowering:
                 kernel = op.weight.reshape(op.weight.shape[0], c, h, w)
                 return ConvStep(node.name, x, output, kernel, op.bias, (1, 1), (0, 0, 0, 0))
             case MaxPool():
-                pads = _overhang(op, h, w)
+                pads = overhang(op, h, w)
                 return PoolStep(node.name, x, output, True, op.kernel, op.stride, pads, same_scale=True)
             case AvgPool():
-                pads = _overhang(op, h, w)
+                pads = overhang(op, h, w)
                 if pads[1] > op.padding[1] or pads[3] > op.padding[3]:
                     raise UnsupportedLayerError(
                         f"{node.name}: average pool in ceil mode whose last window ends outside the padded image "
@@ -260,13 +260,3 @@ class _Lowering:
         for x in inputs:
             self.scales.join(x, node.name)
         self.steps.append(ConcatStep(node.name, tuple(inputs), node.name))
-
-
-def _overhang(op: MaxPool | AvgPool, h: int, w: int) -> Pads:
-    """Padding with which floor-mode windows are the windows of `op`, the rest of the border cut off."""
-    top, bottom, left, right = op.padding
-    rows = pool_output(h, op.kernel[0], op.stride[0], top, bottom, op.ceil_mode)
-    cols = pool_output(w, op.kernel[1], op.stride[1], left, right, op.ceil_mode)
-    down = max(0, (rows - 1) * op.stride[0] + op.kernel[0] - h - top)
-    across = max(0, (cols - 1) * op.stride[1] + op.kernel[1] - w - left)
-    return (top, down, left, across)

@@ -78,6 +78,13 @@ class QConcat:
 QNode = QConv | QPool | QConcat
 
 
+def node_inputs(node: QNode) -> tuple[str, ...]:
+    """Names of the tensors that a node reads."""
+    if isinstance(node, QConcat):
+        return node.inputs
+    return (node.input,) if node.residual is None else (node.input, node.residual)
+
+
 @dataclass(frozen=True, eq=False)
 class QuantGraph:
     """Integer network: tensors by name, nodes in order; the output tensor holds the logits, (classes, 1, 1)."""

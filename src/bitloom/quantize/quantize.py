@@ -18,7 +18,7 @@ from bitloom.quantize.correction import scale_factors
 from bitloom.quantize.gain import output_samples
 from bitloom.quantize.lower import ConcatStep, ConvStep, Lowered, step_inputs
 from bitloom.quantize.observe import Calibration
-from bitloom.quantize.qgraph import Int8Array, QConcat, QConv, QNode, QTensor, QuantGraph
+from bitloom.quantize.qgraph import Int8Array, QConcat, QConv, QNode, QTensor, QuantGraph, node_inputs
 from bitloom.quantize.rounding import RoundedLayer, Rounding, round_layer
 from bitloom.quantize.statistics import round_network
 from bitloom.reference.fast import exact_convolution, quantize_input, run_node
@@ -164,11 +164,9 @@ class _Runner:
         self._store(node, run_node(node, self.live[node.input], zero, residual))
 
     def _store(self, node: QNode, out: Int8Array) -> None:
-        names = node.inputs if isinstance(node, QConcat) else (node.input, node.residual)
-        for name in names:
-            if name is not None:
-                self.left[name] -= 1
-                if not self.left[name]:
-                    del self.live[name]
+        for name in node_inputs(node):
+            self.left[name] -= 1
+            if not self.left[name]:
+                del self.live[name]
         if self.left.get(node.output):
             self.live[node.output] = out

@@ -17,7 +17,7 @@ from bitloom.errors import DataError
 from bitloom.graph.execute import pad2d
 from bitloom.graph.ir import Pads
 from bitloom.numerics.requantize import requantize
-from bitloom.quantize.qgraph import Int8Array, Int32Array, QConcat, QConv, QPool, QTensor, QuantGraph
+from bitloom.quantize.qgraph import Int8Array, Int32Array, QConcat, QConv, QPool, QTensor, QuantGraph, node_inputs
 
 EXACT_SUM = ((1 << 24) - 1) // 127  #: largest sum|w| of one float32 run
 
@@ -52,9 +52,7 @@ def run_fast(qgraph: QuantGraph, codes: Int8Array, keep: Collection[str] | None 
         raise KeyError(f"'{qgraph.name}' has no tensor {sorted(unknown)[0]!r}")
     last_use: dict[str, int] = {}
     for index, node in enumerate(qgraph.nodes):
-        for name in node.inputs if isinstance(node, QConcat) else (node.input, node.residual):
-            if name is not None:
-                last_use[name] = index
+        last_use |= dict.fromkeys(node_inputs(node), index)
     live = {qgraph.input: codes}
     kept = {qgraph.input: codes} if qgraph.input in wanted else {}
     for index, node in enumerate(qgraph.nodes):
