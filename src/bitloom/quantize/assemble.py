@@ -8,6 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from bitloom.errors import GraphError
+from bitloom.graph.ir import Relu
 from bitloom.numerics.fixed import round_half_up
 from bitloom.numerics.requantize import (
     FRACTION_BITS,
@@ -104,9 +105,12 @@ def _output(step: ConvStep | PoolStep, tensors: dict[str, QTensor]) -> tuple[int
         residual = tensors[step.residual]
         res_mult = residual_multiplier(residual.scale / target.scale, step.name)
         post -= residual.zero_point * res_mult
-    lo, hi = -127, 127
-    if step.relu is not None:
-        lo = target.zero_point
-        if step.relu.limit is not None:
-            hi = min(127, target.zero_point + math.floor(step.relu.limit / target.scale + 0.5))
-    return res_mult, post, lo, hi
+    return res_mult, post, *code_limits(step.relu, target)
+
+
+def code_limits(relu: Relu | None, target: QTensor) -> tuple[int, int]:
+    """Lowest and highest code of a layer's output, -127 to 127 without a ReLU."""
+    if relu is None:
+        return -127, 127
+    high = 127 if relu.limit is None else target.zero_point + math.floor(relu.limit / target.scale + 0.5)
+    return target.zero_point, min(127, high)

@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from bitloom.graph.execute import pad2d
+from bitloom.graph.execute import even_border
 from bitloom.quantize.lower import ConcatStep, ConvStep, Lowered, PoolStep
 from bitloom.quantize.stream import pool_step
 
@@ -45,8 +45,6 @@ class FloatNetwork(nn.Module):
         return live[self.lowered.output].flatten(1).float()
 
     def _conv(self, step: ConvStep, number: int, x: Tensor) -> Tensor:
-        top, bottom, left, right = step.padding
-        even = top == bottom and left == right
-        x = x if even else pad2d(x, step.padding, 0.0)
+        x, border = even_border(x, step.padding)
         weight, bias = self.get_buffer(f"weight{number}"), self.get_buffer(f"bias{number}")
-        return F.conv2d(x, weight, bias, step.stride, (top, left) if even else (0, 0))
+        return F.conv2d(x, weight, bias, step.stride, border)

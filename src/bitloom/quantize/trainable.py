@@ -6,7 +6,6 @@ out, which matters for ties only, so that the hand-over is exact up to single ro
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -16,8 +15,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from bitloom.errors import DataError
-from bitloom.graph.execute import pad2d
-from bitloom.quantize.assemble import make_conv, make_pool
+from bitloom.graph.execute import even_border
+from bitloom.quantize.assemble import code_limits, make_conv, make_pool
 from bitloom.quantize.code_range import code_range
 from bitloom.quantize.fake import dequantized
 from bitloom.quantize.lower import ConcatStep, ConvStep, Lowered, PoolStep, Step, step_inputs
@@ -130,23 +129,15 @@ class TrainableNetwork(nn.Module):
         x = live[step.input]
         if isinstance(step, ConvStep):
             layer = self.layer(step.name)
-            top, bottom, left, right = step.padding
-            even = top == bottom and left == right
-            x = x if even else pad2d(x, step.padding, 0.0)
-            y = self._convolve(x, layer(), layer.bias, step.stride, (top, left) if even else (0, 0))
+            x, border = even_border(x, step.padding)
+            y = self._convolve(x, layer(), layer.bias, step.stride, border)
         else:
             y = pool_step(step, x)
             if step.same_scale:
                 return y
         if step.residual is not None:
             y = y + live[step.residual]
-        lo, hi = -127, 127
-        if step.relu is not None:
-            tensor = self.start.tensors[step.output]
-            lo = tensor.zero_point
-            if step.relu.limit is not None:
-                hi = min(127, tensor.zero_point + math.floor(step.relu.limit / tensor.scale + 0.5))
-        return self._levels(y, step.output, lo, hi)
+        return self._levels(y, step.output, *code_limits(step.relu, self.start.tensors[step.output]))
 
     def _convolve(
         self, x: Tensor, weight: Tensor, bias: Tensor, stride: tuple[int, int], padding: tuple[int, int]
