@@ -13,8 +13,9 @@ from hypothesis import strategies as st
 
 from bitloom.allocate.allocation import uniform
 from bitloom.errors import TargetError
+from bitloom.explore.fluid import simulate
 from bitloom.explore.layers import Network, network
-from bitloom.explore.performance import Performance, performance, shape_of, simulate
+from bitloom.explore.performance import Performance, performance, shape_of
 from bitloom.explore.planned import planned_performance
 from bitloom.explore.residency import plan_stripes
 from bitloom.explore.schedule import workload

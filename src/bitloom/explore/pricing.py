@@ -13,8 +13,10 @@ from dataclasses import dataclass, fields, replace
 import numpy as np
 
 from bitloom.allocate.cycle_model import CyclePrices
+from bitloom.explore.feed import Feed, ring_feed, stack_after
+from bitloom.explore.fluid import run_fluid
 from bitloom.explore.layers import IntArray
-from bitloom.explore.performance import Feed, Performance, ring_feed, run_fluid, stack_after
+from bitloom.explore.performance import Performance
 from bitloom.explore.planned import planned_performance, planned_workload
 from bitloom.explore.schedule import Workload
 from bitloom.explore.stream import Stream, ddr_limits

@@ -15,9 +15,9 @@ import numpy as np
 import numpy.typing as npt
 
 from bitloom.errors import TargetError
+from bitloom.explore.fluid import simulate
 from bitloom.explore.layers import Network
 from bitloom.explore.loops import Shape
-from bitloom.explore.performance import simulate
 from bitloom.explore.residency import Stripes, plan_stripes
 from bitloom.explore.resources import KINDS, Margins, Resources, excess, resources, ring_resources
 from bitloom.explore.schedule import workload
