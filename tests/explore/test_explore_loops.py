@@ -18,6 +18,7 @@ from bitloom.explore.residency import live_rows, plan_stripes
 from bitloom.explore.schedule import workload
 from bitloom.graph.ir import Graph
 from bitloom.program.plan import plan
+from bitloom.program.regions import Layout
 from bitloom.program.steps import EngineStep
 from bitloom.quantize.skeleton import skeleton
 from bitloom.target.arch import NAMED
@@ -61,7 +62,7 @@ def test_rounds_equal_counting_banks_lane_by_lane(p: int, rows: int, columns: in
                 banks[(phase_at if split else y * pitch + x) % p] += 1
         total += max(banks.values(), default=0)
         empty += not banks
-    assert rounds_of(p, Writing(rows, columns, grid_w, split, pitch, phase)) == (total, empty)
+    assert rounds_of(p, Writing(rows, columns, grid_w, Layout(split, pitch, phase))) == (total, empty)
 
 
 def test_planes_and_words_of_mixed_widths() -> None:

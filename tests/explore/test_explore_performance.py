@@ -90,7 +90,9 @@ def test_drain_bound_layers(name: str, drain_channels: int, kilocycles: int) -> 
 
 def test_the_ring_that_a_vector_needs_is_named() -> None:
     with pytest.raises(
-        TargetError, match=r"vgg16 on 'full': a vector needs \d+ words of a weight lane, ring_words = 1024; use"
+        TargetError,
+        match=r"vgg16 on 'full': a vector needs \d+ words of a weight lane, but ring_words = 1024; use a "
+        r"build with a ring of \d+ words \(without --arch one is found\)",
     ):
         performance(net("vgg16"), replace(FULL, ring_words=1024), DEVICE)
 

@@ -23,6 +23,7 @@ from bitloom.program.layouts import (
     reader_of,
     window_of_node,
 )
+from bitloom.program.regions import Layout, chunk_count, layout_of
 from bitloom.quantize.qgraph import QConcat, QConv, QPool, QuantGraph, node_inputs
 
 IntArray = npt.NDArray[np.int64]
@@ -42,7 +43,11 @@ class Tensor:
 
     def chunks(self, channels: int) -> int:
         """Chunks of `channels` channels."""
-        return sum(-(-p // channels) for p in self.parts)
+        return chunk_count(self.parts, channels)
+
+    def layout(self, rows: int, pixels: int) -> Layout:
+        """Of `rows` of its rows in banks for `pixels` pixels."""
+        return layout_of(self.split, rows, self.pitch, pixels)
 
 
 @dataclass(frozen=True, eq=False)

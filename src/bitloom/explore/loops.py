@@ -6,10 +6,13 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 import numpy as np
+import numpy.typing as npt
 
 from bitloom.errors import TargetError
 from bitloom.explore.layers import IntArray, Layer, Tensor
 from bitloom.numerics.packing import LOW_BITS, TWO_PASS_BITS
+from bitloom.program.inputs import fold_units
+from bitloom.program.regions import Layout
 from bitloom.program.weights import header_words
 
 
@@ -88,18 +91,10 @@ class Nest:
         return self.groups * self.steps * int(self.passes.sum())
 
 
-def phase_pixels(height: int, pitch: int, pixels: int) -> int:
-    """Positions of one phase image: at least ceil(H/2)·pitch, congruent to P/2 so that phases hit other banks."""
-    least = -(-height // 2) * pitch
-    return least + (pixels // 2 - least) % pixels
-
-
 def tensor_rows(tensor: Tensor, shape: Shape, height: int | None = None) -> int:
     """Rows of an activation bank that `tensor` (or `height` rows of it) takes."""
-    height = tensor.height if height is None else height
-    p = shape.pixels
-    positions = 4 * phase_pixels(height, tensor.pitch, p) if tensor.split else height * tensor.pitch
-    return tensor.chunks(shape.channels) * -(-positions // p)
+    rows = tensor.height if height is None else height
+    return tensor.chunks(shape.channels) * -(-tensor.layout(rows, shape.pixels).positions(rows) // shape.pixels)
 
 
 @dataclass(frozen=True)
@@ -119,18 +114,14 @@ def fold(layer: Layer, channels: int, out_rows: int) -> Fold | None:
     """
     if not layer.first:
         return None
-    step, (kh, kw) = layer.stride[0], layer.kernel
-    used = step * step * layer.input.parts[0]
-    unit = next((u for u in (4, 8, 16) if used <= u <= channels), 0)
-    if unit == 0:
+    step = layer.stride[0]
+    found = fold_units(layer.input.parts[0], step, layer.kernel, channels)
+    if found is None:
         return None
-    columns, deep = -(-kw // step), -(-kh // step)
-    span = min(channels // unit, columns, 63)
-    taps = deep * -(-columns // span)
-    if taps > kh * kw:
-        return None
+    unit_bytes, _, taps = found
+    deep, columns = (-(-k // step) for k in layer.kernel)
     pitch = max(layer.output.width + columns - 1, -(-(layer.pads[2] + layer.input.width) // step))
-    return Fold(taps, pitch, (out_rows + deep - 1) * pitch, unit)
+    return Fold(taps, pitch, (out_rows + deep - 1) * pitch, unit_bytes)
 
 
 def input_rows(layer: Layer, shape: Shape, out_rows: int) -> int:
@@ -149,22 +140,18 @@ class Writing:
     rows: int
     columns: int
     grid_w: int
-    split: bool
-    pitch: int
-    phase_pixels: int
+    layout: Layout
 
 
 @lru_cache(maxsize=65536)
 def rounds_of(pixels: int, to: Writing) -> tuple[int, int]:
     """Drain subsets over all groups (lanes of distinct banks), and the number of groups of which nothing is written."""
     groups = -(-to.rows * to.grid_w // pixels)
-    if not to.split and to.columns == to.grid_w == to.pitch:
+    if not to.layout.split and to.columns == to.grid_w == to.layout.pitch:
         return groups, 0
     n = np.arange(groups * pixels, dtype=np.int64)
     y, x = n // to.grid_w, n % to.grid_w
-    split = (2 * (y & 1) + (x & 1)) * to.phase_pixels + (y >> 1) * to.pitch + (x >> 1)
-    flat = split if to.split else y * to.pitch + x
-    bank = np.where((y < to.rows) & (x < to.columns), flat % pixels, pixels)
+    bank = np.where((y < to.rows) & (x < to.columns), to.layout.flat(y, x) % pixels, pixels)
     hits = np.bincount((n // pixels) * (pixels + 1) + bank, minlength=groups * (pixels + 1))
     rounds = hits.reshape(groups, pixels + 1)[:, :pixels].max(axis=1)
     return int(rounds.sum()), int((rounds == 0).sum())
@@ -182,7 +169,7 @@ def nest(layer: Layer, shape: Shape, tap_entries: int, out_rows: int | None = No
         taps, chunks, grid_w = folded.taps, 1, folded.pitch
         load_bytes, load_words = folded.words * folded.unit_bytes, folded.words
     elif layer.walk:
-        grid_w = 4 * phase_pixels(out.height, out.pitch, p)
+        grid_w = out.layout(out.height, p).positions(out.height)
     elif (out.height, out.width) == (1, 1):
         grid_w = 1
     else:
@@ -197,9 +184,8 @@ def nest(layer: Layer, shape: Shape, tap_entries: int, out_rows: int | None = No
     if layer.walk:
         groups, rounds, empty = -(-grid_w // p), -(-grid_w // p), 0
     else:
-        phase = phase_pixels(rows, out.pitch, p) if out.split else 0
         groups = -(-rows * grid_w // p)
-        rounds, empty = rounds_of(p, Writing(rows, out.width, grid_w, out.split, out.pitch, phase))
+        rounds, empty = rounds_of(p, Writing(rows, out.width, grid_w, out.layout(rows, p)))
     transfers = (Transfer(load_bytes, load_words),) if load_words else ()
     if not layer.conv or layer.bits is None:
         one = np.zeros(1, np.int64)
@@ -222,12 +208,16 @@ def _first_words(layer: Layer, folded: Fold | None, load_words: int, pixels: int
     return min(load_words, (-(-layer.kernel[0] // layer.stride[0]) - 1) * folded.pitch + 8 * pixels)
 
 
+def by_vector(bits: npt.NDArray[np.integer], vector: int) -> IntArray:
+    """Widths (Cout,) as (V, M): lane by lane of every vector, 0 where the last one has no channel left."""
+    lanes = np.zeros(-(-bits.size // vector) * vector, np.int64)
+    lanes[: bits.size] = bits
+    return lanes.reshape(-1, vector)
+
+
 def planes_and_words(bits: IntArray, shape: Shape, steps: int) -> tuple[IntArray, IntArray, IntArray]:
     """(V,) planes of the low and of the high pass, (V, M) words of each lane. bits: (Cout,); steps: taps × chunks."""
-    vectors = -(-bits.size // shape.vector)
-    lanes = np.zeros(vectors * shape.vector, np.int64)
-    lanes[: bits.size] = bits
-    wide = lanes.reshape(vectors, shape.vector)
+    wide = by_vector(bits, shape.vector)
     lo = np.where(wide >= TWO_PASS_BITS, LOW_BITS, wide).max(axis=1)
     hi = np.where(wide >= TWO_PASS_BITS, wide - LOW_BITS, 0).max(axis=1)
     return lo, hi, shape.header_words + steps * wide

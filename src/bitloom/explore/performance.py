@@ -16,6 +16,7 @@ from bitloom.explore.schedule import Workload, workload
 from bitloom.explore.tiles import tiling
 from bitloom.explore.timing import DEFAULT_TIMING, Timing
 from bitloom.program.commands import BEAT_BYTES, CAUSES, HEADER_BEATS
+from bitloom.program.weights import larger_ring, ring_need
 from bitloom.target.arch import ArchConfig
 from bitloom.target.device import Device
 
@@ -118,10 +119,10 @@ def run_workload(
     tiles = tiling(load, np.array([arch.acc_groups]), np.array([arch.drain_channels]), timing)
     trace = simulate(load, tiles, ((arch.ring_words, arch.weight_ports),), device, timing, trace=True)
     if not np.isfinite(trace.total[0, 0]) or trace.parts is None:
-        need = int(load.stream.lane_words.max()) + 2 * max(1, 128 // arch.channels)
+        need = ring_need(int(load.stream.lane_words.max()), arch.channels)
         raise TargetError(
-            f"{name} on '{arch.name}': a vector needs {need} words of a weight lane, ring_words = "
-            f"{arch.ring_words}; use at least {1 << (need - 1).bit_length()}"
+            f"{name} on '{arch.name}': a vector needs {need} words of a weight lane, but ring_words = "
+            f"{arch.ring_words}; use {larger_ring(need)}"
         )
     rows = []
     for i, layer in enumerate(layers):

@@ -32,12 +32,11 @@ def _layer(step: EngineStep, shape: Shape) -> Layer:
 
 def _nest(step: EngineStep, layer: Layer, shape: Shape, transfers: tuple[Transfer, ...], loaded: int) -> Nest:
     """transfers: in front of it; loaded: words of the last LOAD so far."""
-    grid, layout = step.grid, step.dst.layout
+    grid = step.grid
     if step.flat:
         rounds, empty = grid.n_groups, 0
     else:
-        to = Writing(grid.out_h, grid.out_w, grid.grid_w, layout.split, layout.pitch, layout.phase_pixels)
-        rounds, empty = rounds_of(shape.pixels, to)
+        rounds, empty = rounds_of(shape.pixels, Writing(grid.out_h, grid.out_w, grid.grid_w, step.dst.layout))
     taps, chunks, m, c = len(step.taps), step.in_chunks, shape.vector, shape.channels
     zero = np.zeros(1, np.int64)
     if layer.bits is None:

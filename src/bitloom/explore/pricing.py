@@ -16,6 +16,7 @@ from bitloom.allocate.cycle_model import CyclePrices
 from bitloom.explore.feed import Feed, ring_feed, stack_after
 from bitloom.explore.fluid import run_fluid
 from bitloom.explore.layers import IntArray
+from bitloom.explore.loops import by_vector
 from bitloom.explore.performance import Performance
 from bitloom.explore.planned import planned_performance, planned_workload
 from bitloom.explore.schedule import Workload
@@ -84,9 +85,7 @@ class NetworkCycles:
             added = STEP_BITS * weights * max(1, int((node.bits > 0).sum()))
             per_bit[name] = max(0.0, float(more - base)) / added
             per_pass[name] = abs(float(second - base))
-            lanes = np.zeros(-(-node.bits.size // self.vector) * self.vector, np.int64)
-            lanes[: node.bits.size] = node.bits
-            wide[name] = int((lanes.reshape(-1, self.vector) >= TWO_PASS_BITS).any(axis=1).sum())
+            wide[name] = int((by_vector(node.bits, self.vector) >= TWO_PASS_BITS).any(axis=1).sum())
         return CyclePrices(int(base), per_bit, per_pass, wide)
 
     def _variants(self, load: Workload, owner: list[IntArray]) -> tuple[Tiling, Feed]:

@@ -5,10 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-import numpy as np
-
 from bitloom.explore.layers import Layer, Network
-from bitloom.explore.loops import Shape
+from bitloom.explore.loops import Shape, by_vector
 from bitloom.numerics.packing import TWO_PASS_BITS
 from bitloom.program.commands import BEAT_BYTES
 from bitloom.target.device import Device
@@ -53,9 +51,7 @@ def ideal_cycles(layer: Layer, shape: Shape) -> int:
     positions = layer.output.height * layer.output.width
     if not layer.conv or layer.bits is None:
         return -(-positions // p) * layer.input.chunks(c) * layer.kernel[0] * layer.kernel[1]
-    lanes = np.zeros(-(-layer.bits.size // m) * m, np.int64)
-    lanes[: layer.bits.size] = layer.bits
-    passes = int((1 + (lanes.reshape(-1, m) >= TWO_PASS_BITS).any(axis=1)).sum())
+    passes = int((1 + (by_vector(layer.bits, m) >= TWO_PASS_BITS).any(axis=1)).sum())
     taps = layer.kernel[0] * layer.kernel[1]
     if layer.first:
         return -(-positions // p) * -(-taps * layer.input.parts[0] // c) * passes

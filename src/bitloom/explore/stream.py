@@ -9,8 +9,8 @@ import numpy.typing as npt
 
 from bitloom.explore.layers import IntArray
 from bitloom.explore.timing import Timing
-from bitloom.program.commands import BEAT_BYTES
-from bitloom.program.weights import tag_bits
+from bitloom.program.commands import BEAT_BITS, BEAT_BYTES
+from bitloom.program.weights import ring_need, tag_bits
 from bitloom.target.device import Device
 
 FloatArray = npt.NDArray[np.float64]
@@ -18,7 +18,7 @@ FloatArray = npt.NDArray[np.float64]
 
 def tag_overhead(lanes_per_port: int) -> float:
     """Beats on the bus per data beat: one tag beat names 128 / TAG_W lanes (docs/spec/streams.md)."""
-    return 1.0 + tag_bits(lanes_per_port) / 128.0
+    return 1.0 + tag_bits(lanes_per_port) / BEAT_BITS
 
 
 @dataclass(frozen=True, eq=False)
@@ -45,7 +45,7 @@ class Stream:
     def beat_cycles(self, ports: int, bytes_per_cycle: float, port_bytes: float) -> FloatArray:
         """(ports, V) cycles that DDR takes for each vector's part of a port, tags included; ports share alike."""
         v, m = self.lane_words.shape
-        beats = self.lane_words.reshape(v, ports, m // ports).sum(axis=2).T * (self.channels / 128.0)
+        beats = self.lane_words.reshape(v, ports, m // ports).sum(axis=2).T * (self.channels / BEAT_BITS)
         rate = min(port_bytes, bytes_per_cycle / ports)
         return np.asarray(beats * (BEAT_BYTES / rate) * tag_overhead(m // ports), dtype=np.float64)
 
@@ -54,7 +54,7 @@ class Stream:
 
         None when a vector does not fit the ring at all: its words and two beats (docs/spec/streams.md).
         """
-        usable = ring_words - 2 * max(1, 128 // self.channels)
+        usable = ring_words - ring_need(0, self.channels)
         if (self.lane_words.max(initial=0)) > usable:
             return None
         v, m = self.lane_words.shape

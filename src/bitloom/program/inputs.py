@@ -78,6 +78,20 @@ def linear_words(positions: int, channels: int) -> int:
     return -(-positions // per_beat) * per_beat
 
 
+def fold_units(cin: int, step: int, kernel: tuple[int, int], channels: int) -> tuple[int, int, int] | None:
+    """Bytes of a unit of step×step pixels of `cin` channels, units of a word of `channels` bytes, taps of the fold.
+
+    None when the pixels do not fit a word or nothing is gained.
+    """
+    unit_bytes = next((u for u in (4, 8, 16) if step * step * cin <= u <= channels), 0)
+    if unit_bytes == 0:
+        return None
+    deep, columns = (-(-k // step) for k in kernel)
+    window = min(channels // unit_bytes, columns, 63)
+    taps = deep * -(-columns // window)
+    return None if taps > kernel[0] * kernel[1] else (unit_bytes, window, taps)
+
+
 def fold_of(
     shape: tuple[int, int, int], zero_point: int, window: Window, arch: ArchConfig, striped: bool
 ) -> FoldSpec | None:
@@ -87,16 +101,12 @@ def fold_of(
     """
     cin, height, width = shape
     step = window.stride
-    used = step * step * cin
-    unit_bytes = next((u for u in (4, 8, 16) if used <= u <= arch.channels), 0)
-    if unit_bytes == 0:
+    found = fold_units(cin, step, window.kernel, arch.channels)
+    if found is None or found[2] > arch.tap_entries:
         return None
-    columns = -(-window.kernel[1] // step)
-    fold = min(arch.channels // unit_bytes, columns, 63)
-    taps = -(-window.kernel[0] // step) * -(-columns // fold)
-    if taps > arch.tap_entries or taps > window.kernel[0] * window.kernel[1]:
-        return None
-    rows = max(window.out_size[0] + -(-window.kernel[0] // step) - 1, -(-(window.top + height) // step))
+    unit_bytes, fold, _ = found
+    deep, columns = (-(-k // step) for k in window.kernel)
+    rows = max(window.out_size[0] + deep - 1, -(-(window.top + height) // step))
     pitch = max(window.out_size[1] + columns - 1, -(-(window.left + width) // step))
     per_beat = BEAT_BYTES // unit_bytes
     if striped:

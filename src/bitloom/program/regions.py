@@ -43,6 +43,11 @@ def split_layout(rows: int, pitch: int, pixels: int) -> Layout:
     return Layout(True, pitch, least + (pixels // 2 - least) % pixels)
 
 
+def layout_of(split: bool, rows: int, pitch: int, pixels: int) -> Layout:
+    """The layout of a map of `rows` rows, phase-split or plain; pitch: of a phase image when split."""
+    return split_layout(rows, pitch, pixels) if split else Layout(False, pitch)
+
+
 def canonical_segments(segments: tuple[int, ...], channels: int) -> tuple[int, ...]:
     """Merges segments that meet at a chunk border: only those that leave a hole before the next one stay apart."""
     merged = [segments[0]]

@@ -15,7 +15,7 @@ from bitloom.program.geometry import Window
 from bitloom.program.inputs import FoldSpec, linear_words
 from bitloom.program.jobs import Buffer, EngineJob, Job, LoadJob, Schedule, StoreJob
 from bitloom.program.layouts import LaidOut
-from bitloom.program.regions import Layout, chunk_count, split_layout
+from bitloom.program.regions import Layout, chunk_count, layout_of
 from bitloom.quantize.qgraph import QConcat, QConv, QPool, node_inputs
 from bitloom.target.arch import ArchConfig
 
@@ -73,8 +73,15 @@ class Builder:
                     at += chunk_count(self.laid.segments[name], channels)
 
     def _layout(self, tensor: str, rows: int) -> Layout:
-        pitch = self.laid.pitch[tensor]
-        return split_layout(rows, pitch, self.arch.pixels) if self.laid.split[tensor] else Layout(False, pitch)
+        return layout_of(self.laid.split[tensor], rows, self.laid.pitch[tensor], self.arch.pixels)
+
+    def _place(self, name: str) -> tuple[str, int]:
+        """The tensor in whose region a tensor lies (itself, or the concatenation it is part of), its chunk there."""
+        chunk = 0
+        while name in self.offsets:
+            name, at = self.offsets[name]
+            chunk += at
+        return name, chunk
 
     def _tensor(self, name: str) -> Buffer:
         """The buffer of a whole tensor; a concatenated one lies in the region of its result."""
@@ -85,10 +92,7 @@ class Builder:
         y0, rows = self._rows(name)
         layout = self._layout(name, rows)
         segments = self.laid.segments[name]
-        owner, chunk = name, 0
-        while owner in self.offsets:
-            owner, at = self.offsets[owner]
-            chunk += at
+        owner, chunk = self._place(name)
         words = linear_words(layout.positions(rows), arch.channels)
         if name == graph.input and owner == name:
             words = linear_words(max(words, self.load_words), arch.channels)
@@ -200,13 +204,16 @@ class Builder:
         for node, (a, b) in zip(nodes, spans[1:], strict=True):
             label = f"{node.output} rows {a}, stripe {spans[-1][0]}"
             dst = last if node is nodes[-1] else self._stripe(node.output, a, b, label)
-            full = self.laid.windows[node.name]
-            top = full.top - full.stride * a + src.y0
-            sizes = (src.rows, full.in_size[1]), (b - a, full.out_size[1])
-            window = Window(full.kernel, full.stride, top, full.left, *sizes)
-            jobs.append(EngineJob(node.name, node, src, dst, None, a, b, window))
+            jobs.append(EngineJob(node.name, node, src, dst, None, a, b, self._window(node, a, b, src)))
             src = dst
         return jobs
+
+    def _window(self, node: QConv | QPool, first: int, end: int, src: Buffer) -> Window:
+        """The layer's window for rows first .. end-1, on the rows that src holds."""
+        full = self.laid.windows[node.name]
+        top = full.top - full.stride * first + src.y0
+        sizes = (src.rows, full.in_size[1]), (end - first, full.out_size[1])
+        return Window(full.kernel, full.stride, top, full.left, *sizes)
 
 
 def needed_rows(window: Window, first: int, end: int) -> tuple[int, int]:

@@ -15,7 +15,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from bitloom.program.commands import BEAT_BYTES, Base
-from bitloom.program.geometry import Window
 from bitloom.program.inputs import FoldSpec, linear_words
 from bitloom.program.jobs import Buffer, EngineJob, Home, LoadJob, Schedule, StoreJob
 from bitloom.program.layouts import LaidOut
@@ -64,19 +63,14 @@ class SpillBuilder(Builder):
 
     def owner(self, name: str) -> str:
         """The tensor in whose region a tensor lies: itself, or the concatenation that it is part of."""
-        while name in self.offsets:
-            name = self.offsets[name][0]
-        return name
+        return self._place(name)[0]
 
     def _is_away(self, name: str) -> bool:
         return self.owner(name) in self.away
 
     def _home(self, name: str) -> Home:
         """Where a tensor that is away lies."""
-        owner, chunk = name, 0
-        while owner in self.offsets:
-            owner, at = self.offsets[owner]
-            chunk += at
+        owner, chunk = self._place(name)
         if owner not in self.homes:
             channels = self.arch.channels
             words = linear_words(self.laid.graph.tensors[owner].shape[1] * self.laid.pitch[owner], channels)
@@ -110,12 +104,12 @@ class SpillBuilder(Builder):
             copy = next(n for n in self.laid.graph.nodes if n.output == node.input)
             assert isinstance(copy, QPool)
             self.jobs.append(
-                EngineJob(copy.name, copy, source, src, None, low, high, self._window(copy, low, source, high))
+                EngineJob(copy.name, copy, source, src, None, low, high, self._window(copy, low, high, source))
             )
         residual = None if node.residual is None else self._source(node.residual, first, end, label)
         away = self._is_away(node.output)
         dst = self._stripe(node.output, first, end, f"{node.output} {label}") if away else self._tensor(node.output)
-        window = self._window(node, first, src, end)
+        window = self._window(node, first, end, src)
         self.jobs.append(EngineJob(node.name, node, src, dst, residual, first, end, window))
         if away:
             self.jobs.append(StoreJob(f"store {node.output}", dst, self._home(node.output)))
@@ -128,13 +122,6 @@ class SpillBuilder(Builder):
         if not any(isinstance(j, LoadJob) and j.buffer.region == buffer.region for j in self.jobs[-2:]):
             self.jobs.append(LoadJob(f"load {name}", buffer, home=self._home(name)))
         return buffer
-
-    def _window(self, node: QConv | QPool, first: int, src: Buffer, end: int) -> Window:
-        """The layer's window for rows first .. end-1, on the rows that src holds."""
-        full = self.laid.windows[node.name]
-        top = full.top - full.stride * first + src.y0
-        sizes = (src.rows, full.in_size[1]), (end - first, full.out_size[1])
-        return Window(full.kernel, full.stride, top, full.left, *sizes)
 
 
 def spill(

@@ -35,6 +35,16 @@ def words_per_beat(channels: int) -> int:
     return BEAT_BITS // channels
 
 
+def ring_need(words: int, channels: int) -> int:
+    """Words of a lane's ring that holds a vector of `words`: two beats more (docs/spec/streams.md)."""
+    return words + 2 * words_per_beat(channels)
+
+
+def larger_ring(need: int) -> str:
+    """What helps where a ring has fewer words than a vector needs."""
+    return f"a build with a ring of {1 << (need - 1).bit_length()} words (without --arch one is found)"
+
+
 def step_weights(step: EngineStep, first: int, end: int, channels: int) -> Int8Array:
     """Weights of output channels first..end-1 as the array sees them: int8 (n, taps * chunks, C), zero where unused."""
     node = step.node
@@ -93,13 +103,12 @@ class WeightPacker:
     def _check_ring(self, step: EngineStep, node: QConv) -> None:
         arch, widest = self.arch, int(node.bits.max(initial=0))
         words = header_words(arch.channels) + len(step.taps) * step.in_chunks * widest
-        need = words + 2 * words_per_beat(arch.channels)
+        need = ring_need(words, arch.channels)
         if need > arch.ring_words:
             raise ProgramError(
                 f"{node.name}: a lane needs {words} words for one vector ({len(step.taps)} taps x {step.in_chunks} "
                 f"chunks x {widest} bits) and two beats more, {need} in all, but architecture '{arch.name}' has "
-                f"ring_words = {arch.ring_words}; use fewer bits in this layer or a ring of "
-                f"{1 << (need - 1).bit_length()} words"
+                f"ring_words = {arch.ring_words}; use fewer bits in this layer or {larger_ring(need)}"
             )
 
     def _add_vector(self, step: EngineStep, node: QConv, first: int, end: int, lanes: IntArray) -> None:
