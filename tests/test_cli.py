@@ -1,4 +1,6 @@
+import errno
 import json
+import os
 import subprocess
 import sys
 
@@ -9,6 +11,8 @@ from typer.testing import CliRunner
 
 from bitloom import cli
 from bitloom.cli import app
+from bitloom.frontends.findings import Finding, Severity
+from bitloom.frontends.load import load_model
 
 
 def test_check_of_a_supported_network_exits_with_zero():
@@ -189,6 +193,29 @@ def test_an_interruption_is_one_line(own, monkeypatch):
     monkeypatch.setattr(cli, "compile_model", interrupted)
     result = CliRunner().invoke(app, [*COMPILE, "--mean", "0.5", "--std", "0.25"])
     assert result.exit_code == 130 and "run the same command again to go on" in result.output
+
+
+@pytest.mark.parametrize(("code", "shown"), [(errno.ENOSPC, True), (errno.ENOENT, False)])
+def test_a_full_disk_is_one_line(own, monkeypatch, code, shown):
+    def full(*args, **kwargs):
+        raise OSError(code, os.strerror(code), "/tmp/somewhere")
+
+    monkeypatch.setattr(cli, "compile_model", full)
+    result = CliRunner().invoke(app, [*COMPILE, "--mean", "0.5", "--std", "0.25"])
+    if shown:
+        assert result.exit_code == 2
+        assert "bitloom: /tmp/somewhere: No space left on device; free space, or choose other folders" in result.output
+    else:
+        assert isinstance(result.exception, FileNotFoundError)
+
+
+def test_what_check_warns_of_is_printed_by_compile(own, monkeypatch):
+    monkeypatch.setattr(cli, "_compile", lambda *args: None)
+    warning = Finding(Severity.WARNING, "conv", "Conv", "is large", "make it small")
+    monkeypatch.setattr(cli, "read_model", lambda *args: (load_model("digits"), (warning,)))
+    result = CliRunner().invoke(app, [*COMPILE, "--mean", "0.5", "--std", "0.25"])
+    assert result.exit_code == 0
+    assert "warning: 'conv' (Conv): is large; make it small" in result.stderr
 
 
 def test_the_module_is_the_command():

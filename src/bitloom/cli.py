@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import math
 import sys
@@ -23,7 +24,7 @@ from bitloom.explore.explorer import explore, explore_all
 from bitloom.explore.resources import check_fit, misfit
 from bitloom.flow import CompileOptions, compile_model
 from bitloom.frontends.findings import Severity, format_findings
-from bitloom.frontends.load import check_model, load_model
+from bitloom.frontends.load import check_model, load_model, read_model
 from bitloom.graph.ir import Graph
 from bitloom.graph.ir import Shape as GraphShape
 from bitloom.graph.printer import format_graph
@@ -41,12 +42,14 @@ from bitloom.target.device import Device, load_device
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, help="Per-channel mixed precision, from CNN to FPGA.")
 
+_NO_PLACE = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)  #: what a folder lacks that cannot be written
+
 P = ParamSpec("P")
 R = TypeVar("R")
 
 
 def _clear_errors(command: Callable[P, R]) -> Callable[P, R]:
-    """A user's mistake is one line on stderr and exit code 2, not a traceback; an interruption is one line and 130."""
+    """A user's mistake or a full disk is one line on stderr and exit code 2, an interruption one and code 130."""
 
     @wraps(command)
     def wrapped(*args: P.args, **kwargs: P.kwargs) -> R:
@@ -54,6 +57,13 @@ def _clear_errors(command: Callable[P, R]) -> Callable[P, R]:
             return command(*args, **kwargs)
         except BitloomError as error:
             typer.echo(f"bitloom: {error}", err=True)
+            raise typer.Exit(2) from None
+        except OSError as error:
+            if error.errno not in _NO_PLACE:
+                raise
+            where = f"{error.filename}: " if error.filename else ""
+            advice = "free space, or choose other folders by --out, BITLOOM_CACHE and TMPDIR; what has finished is kept"
+            typer.echo(f"bitloom: {where}{error.strerror}; {advice}", err=True)
             raise typer.Exit(2) from None
         except KeyboardInterrupt:
             typer.echo("bitloom: interrupted; what has finished is kept: run the same command again to go on", err=True)
@@ -156,7 +166,7 @@ def compile_command(
 ) -> None:
     """Quantizes MODEL, compiles it, runs it on the simulated accelerator and writes a report."""
     asked = parse_budget(budget, latency, cycles, min_bits, tolerance / 100)
-    graph = load_model(model, weights, _shape(shape))
+    graph = _load(model, weights, shape)
     preprocess = preprocess_for(model, graph, mean, std, resize)
     options = CompileOptions(
         budget=asked,
@@ -212,7 +222,7 @@ def finetune_command(
 ) -> None:
     """As `compile`, with the integer network trained on images before it is compiled; run again, it continues."""
     asked = parse_budget(budget, latency, cycles, min_bits, tolerance / 100)
-    graph = load_model(model, weights, _shape(shape))
+    graph = _load(model, weights, shape)
     preprocess = preprocess_for(model, graph, mean, std, resize)
     pictures = load_images(train, preprocess)
     _warn_of_folders(train, pictures, graph)
@@ -305,6 +315,15 @@ def _compile(
         elif options.board:
             typer.echo(f"no board files for '{device.name}': they are written for Zynq UltraScale+ MPSoC", err=True)
         typer.echo(json.dumps(facts, indent=2) if as_json else facts["report"])
+
+
+def _load(model: str, weights: str | None, shape: str | None) -> Graph:
+    """The graph of a model; what `check` warns of goes to stderr."""
+    graph, findings = read_model(model, weights, _shape(shape))
+    for finding in findings:
+        if finding.severity is Severity.WARNING:
+            typer.echo(str(finding), err=True)
+    return graph
 
 
 def _warn_of_folders(folder: Path, images: ImageSet, graph: Graph) -> None:

@@ -14,10 +14,12 @@ from onnx import TensorProto, helper, numpy_helper
 
 from bitloom import zoo
 from bitloom.errors import GraphError, UnsupportedLayerError, WeightsError
+from bitloom.frontends.check import check
+from bitloom.frontends.findings import Severity
 from bitloom.frontends.onnx_import import from_onnx
 from bitloom.frontends.torch_export import from_torch
 from bitloom.graph.execute import execute
-from bitloom.graph.ir import Conv, Graph, Linear, Relu
+from bitloom.graph.ir import Conv, Graph, Linear, MaxPool, Relu
 
 RANDOM = np.random.default_rng(3)
 
@@ -73,6 +75,34 @@ CASES: dict[str, tuple[list[onnx.NodeProto], dict[str, np.ndarray]]] = {
     "clip": ([node("Clip", "x lo hi")], {"lo": np.float32(0).reshape(()), "hi": np.float32(6).reshape(())}),
     "clip_open": ([helper.make_node("Clip", ["x", "lo"], ["y"])], {"lo": np.zeros((), np.float32)}),
     "max_with_zero": ([node("Max", "zero x")], {"zero": np.zeros((), np.float32)}),  # clamp of the newer exporter
+    "clip_after_relu": (
+        [node("Relu", "x", "r"), helper.make_node("Clip", ["r", "", "hi"], ["y"])], {"hi": np.array([6], np.float32)}
+    ),
+    "min_of_relu": ([node("Relu", "x", "r"), node("Min", "six r")], {"six": np.float32(0.6).reshape(())}),
+    "clip_of_clip": (
+        [node("Clip", "x lo hi", "c"), helper.make_node("Clip", ["c", "lower", "higher"], ["y"])],
+        {"lo": np.zeros((), np.float32), "hi": np.ones((), np.float32),
+         "lower": np.full((), -2, np.float32), "higher": np.full((), 4, np.float32)},
+    ),
+    "scale_and_shift": (
+        [node("Conv", "x w", "c"), node("Mul", "c s", "m"), node("Sub", "m b", "d"), node("Div", "d t", "e"),
+         node("Neg", "e", "f"), helper.make_node("Sub", ["b", "f"], ["y"])],
+        {"w": W, "s": array(1, 5, 1, 1), "b": array(5, 1, 1), "t": np.array([[[[3.0]]]], np.float32)},
+    ),
+    "scaled_image": ([node("Mul", "x s", "m"), node("Conv", "m w")], {"w": W, "s": array(4, 1, 1)}),
+    "norm_before_convolution": (
+        [node("Relu", "x", "r"), node("BatchNormalization", "r g b m v", "n"), node("Conv", "n w", pads=[1] * 4)],
+        {"w": W, "g": array(4), "b": array(4), "m": array(4), "v": np.abs(array(4)) + 0.1},
+    ),
+    "norm_of_a_vector": (
+        [node("GlobalAveragePool", "x", "p"), node("Flatten", "p", "f"), node("Mul", "f s")], {"s": array(4)}
+    ),
+    "dilation_of_one_tap": ([node("Conv", "x w", dilations=[2, 2])], {"w": array(5, 4, 1, 1)}),
+    "global_max_pool": ([node("GlobalMaxPool", "x", "g"), node("Flatten", "g")], {}),
+    "part_of_a_shape": (
+        [node("Shape", "x", "s", start=0, end=1), node("Concat", "s minus", "t", axis=0), node("Reshape", "x t")],
+        {"minus": np.array([-1], np.int64)},
+    ),
     "add": ([node("Relu", "x", "r"), node("Add", "x r")], {}),
     "sum": ([node("Relu", "x", "r"), node("Sum", "x r")], {}),
     "add_bias": ([node("Conv", "x w", "c"), node("Add", "c b")], {"w": W, "b": array(5, 1, 1)}),
@@ -131,6 +161,57 @@ def test_graph_equals_onnx_runtime(name: str) -> None:
     same(model(*CASES[name]))
 
 
+def test_a_scaled_output_that_is_read_twice_is_not_scaled_for_the_other_reader() -> None:
+    """Also where the scaled one is seen through a reshape that means nothing."""
+    nodes = [node("Conv", "x w", "c"), node("Mul", "c s", "m"), node("Add", "c m")]
+    same(model(nodes, {"w": W, "s": array(5, 1, 1)}))
+    nodes = [node("Conv", "x w", "c"), node("Reshape", "c t", "d"), node("Mul", "d s", "m"), node("Add", "c m")]
+    same(model(nodes, {"w": W, "s": array(5, 1, 1), "t": np.array([0, 5, 7, 6], np.int64)}))
+
+
+@pytest.mark.parametrize("kind", ["Softmax", "LogSoftmax"])
+def test_a_last_softmax_is_left_out_and_said(kind: str) -> None:
+    nodes = [node("Flatten", "x", "f"), node("Gemm", "f w", "g"), node(kind, "g", axis=-1)]
+    proto = model(nodes, {"w": array(288, 3)})
+    graph = from_onnx(proto)
+    images = array(2, 4, 9, 8)
+    session = onnxruntime.InferenceSession(proto.SerializeToString(), providers=["CPUExecutionProvider"])
+    (expected,) = session.run(None, {"x": images})
+    function = torch.softmax if kind == "Softmax" else torch.log_softmax
+    got = function(execute(graph, torch.from_numpy(images))[graph.output], 1).numpy()
+    assert np.allclose(got, expected, atol=1e-5)
+    warning = check(proto)[0]
+    assert (warning.severity, warning.kind) == (Severity.WARNING, kind)
+    assert "the logits before it are the output; the class of an image does not change" in str(warning)
+
+
+def test_a_scale_without_convolution_is_warned_of() -> None:
+    nodes = [node("Sub", "x m", "s"), node("Conv", "s w", "c"), node("Relu", "c", "r"), node("Mul", "r f")]
+    found = check(model(nodes, {"w": W, "m": array(4, 1, 1), "f": array(5, 1, 1)}))
+    assert [f.severity for f in found] == [Severity.WARNING, Severity.WARNING, Severity.INFO]
+    assert "'block.Sub' (scale and shift): follows Input 'input', so that it runs as a layer of 4x4" in str(found[0])
+    assert "left out of the model where --mean and --std say how images are normalised" in str(found[0])
+    assert "'block.Mul' (scale and shift): follows Relu 'block.Relu'" in str(found[1])
+
+
+def test_an_opset_before_7_is_refused() -> None:
+    proto = model([node("Relu", "x")])
+    proto.opset_import[0].version = 6
+    with pytest.raises(GraphError, match=r"is of opset 6, .* the oldest that can be read is 7: convert it"):
+        from_onnx(proto)
+
+
+def test_functions_of_the_file_are_read(tmp_path: Path) -> None:
+    proto = model([helper.make_node("Block", ["x"], ["y"], domain="own")])
+    body = [helper.make_node("Relu", ["a"], ["b"]), helper.make_node("MaxPool", ["b"], ["c"], kernel_shape=[2, 2])]
+    proto.opset_import.append(helper.make_opsetid("own", 1))
+    proto.functions.append(helper.make_function("own", "Block", ["a"], ["c"], body, [helper.make_opsetid("", 18)]))
+    proto.graph.output[0].CopyFrom(helper.make_tensor_value_info("y", TensorProto.FLOAT, ("n", 4, 8, 7)))
+    onnx.save(proto, tmp_path / "functions.onnx")
+    for source in (proto, tmp_path / "functions.onnx"):
+        assert [type(n.op) for n in from_onnx(source).nodes[1:]] == [Relu, MaxPool]
+
+
 def test_constant_nodes_dropout_and_cast_leave_no_node() -> None:
     weight = helper.make_node("Constant", [], ["w"], value=numpy_helper.from_array(W))
     chain = [
@@ -183,7 +264,19 @@ def test_other_dynamic_dimensions_are_named(dims: tuple, text: str) -> None:
         ([node("Sigmoid", "x")], {}, "other than ReLU"),
         ([node("LeakyRelu", "x")], {}, "other than ReLU"),
         ([node("Mul", "x x")], {}, "multiplies activations"),
-        ([node("BatchNormalization", "x g g g g")], {"g": np.ones(4, np.float32)}, "cannot be folded"),
+        ([node("Mul", "x c")], {"c": array(8)}, r"multiplies by a constant of shape \(8,\); multiply by one value per"),
+        ([node("Div", "c x")], {"c": np.ones((), np.float32)}, "multiplies activations"),
+        ([node("Div", "x c")], {"c": np.zeros((), np.float32)}, "divides by zero"),
+        ([node("Relu", "x", "r"), node("Sub", "x r")], {}, "subtracts; fold the minus sign"),
+        ([node("Min", "x c")], {"c": np.ones((), np.float32)}, "takes the smaller of two values"),
+        ([node("Clip", "x lo")], {"lo": np.zeros(4, np.float32)}, "has limits of more than one value"),
+        ([helper.make_node("Clip", ["x", "", "hi"], ["y"])], {"hi": np.float32(6).reshape(())}, "clamps to -inf..6"),
+        ([node("Flatten", "x", "f"), node("ArgMax", "f", axis=1)], {}, "chooses classes; return logits"),
+        (
+            [node("Flatten", "x", "f"), node("Gemm", "f w c")],
+            {"w": array(288, 3), "c": array(2, 3)},
+            r"adds a constant of shape \(2, 3\); add one value per output",
+        ),
         ([node("Clip", "x lo")], {"lo": np.float32(-1).reshape(())}, "clamps to -1"),
         ([node("Add", "x c")], {"c": array(8)}, r"adds a constant of shape \(8,\)"),
         ([node("GlobalAveragePool", "x", "g"), node("Add", "x g")], {}, r"broadcasts \(4, 9, 8\) and \(4, 1, 1\)"),

@@ -38,16 +38,15 @@ class Apply(nn.Module):
         (nn.Sequential(nn.ConvTranspose2d(4, 4, 2)), r"'0' \(conv_transpose2d\): is a transposed convolution"),
         (nn.Sequential(nn.SiLU()), r"'0' \(silu\): is an activation other than ReLU; replace it by ReLU"),
         (nn.Sequential(nn.LeakyReLU()), "other than ReLU"),
-        (
-            nn.Sequential(nn.BatchNorm2d(4)),
-            "follows Input 'input', so it cannot be folded .* right behind a convolution .* to --mean and --std",
-        ),
-        (nn.Sequential(nn.Conv2d(4, 4, 1), nn.ReLU(), nn.BatchNorm2d(4)), "'2' .*follows Relu '1'"),
         (nn.Sequential(nn.Conv2d(4, 4, 1), nn.BatchNorm2d(4, track_running_stats=False)), "statistics of the batch"),
-        (Apply(lambda y: F.batch_norm(y, torch.zeros(4), torch.ones(4)) + y), "also read by another layer"),
-        (Apply(lambda y: y * 2), r"mul.*multiplies activations"),
-        (Apply(lambda y: y - y.relu()), r"sub.*subtracts; fold a constant into the bias"),
+        (Apply(lambda y: y * y), r"mul.*multiplies activations"),
+        (Apply(lambda y: y * torch.ones(8)), r"multiplies by a constant of shape \(8,\); multiply by one value per"),
+        (Apply(lambda y: y / y.relu()), r"multiplies activations"),
+        (Apply(lambda y: y / 0.0), "divides by zero; divide by one value other than 0"),
+        (Apply(lambda y: y - y.relu()), r"sub.*subtracts; fold the minus sign into a convolution"),
         (Apply(lambda y: y.permute(0, 2, 3, 1)), r"permute.*reorders axes; keep \(N, C, H, W\)"),
+        (Apply(lambda y: y.clamp(max=6)), r"clamps to None..6"),
+        (Apply(lambda y: y.relu().clamp(min=0.5)), r"clamps to 0.5..None"),
         (Apply(lambda y: F.threshold(y, 1.0, 0.0)), r"replaces values up to 1.0 by 0.0; use ReLU"),
         (Apply(lambda y: torch.maximum(y, y.relu())), r"takes the larger of two values; only max\(x, 0\)"),
         (Apply(lambda y: y * y.mean((2, 3), keepdim=True)), "multiplies activations"),
@@ -69,7 +68,11 @@ class Apply(nn.Module):
         (Apply(lambda y: y.flatten()), r"reshapes to \(256,\), which mixes the batch in"),
         (Apply(lambda y: y.reshape(1, 8, 4, 8)), r"reshapes \(4, 8, 8\) to \(8, 4, 8\); only flattening"),
         (Apply(lambda y: F.linear(y, torch.ones(3, 8))), r"reads a tensor of shape \(1, 4, 8, 8\); flatten"),
-        (Apply(lambda y: F.softmax(y.flatten(1), 1)), "is a softmax; return logits"),
+        (Apply(lambda y: F.softmax(y, 1)), "is a softmax that is not the last layer .*; return logits"),
+        (
+            Apply(lambda y: F.linear(F.softmax(y.flatten(1), 1), torch.ones(3, 256))),
+            "is a softmax that is not the last",
+        ),
         (Apply(lambda y: F.interpolate(y, scale_factor=2)), "interpolation"),
         (Apply(lambda y: F.max_pool2d(y, 2, return_indices=True)[1].float()), "its second output is used"),
         (nn.Sequential(nn.MaxPool2d(2, dilation=2)), "dilation"),
@@ -95,6 +98,12 @@ def test_all_unsupported_layers_are_listed_at_once() -> None:
     assert [finding.name for finding in found] == ["0", "1", "2", "3"]
     assert {finding.severity for finding in found} == {Severity.UNSUPPORTED}
     assert all(finding.reason and finding.advice for finding in found)
+
+
+def test_an_affine_map_of_too_many_values_gets_no_layer_of_its_own() -> None:
+    net = nn.Sequential(nn.Conv2d(4, 65, 1), nn.Flatten(), nn.BatchNorm1d(65 * 64))
+    with pytest.raises(UnsupportedLayerError, match=r"'2' \(scale and shift\): scales 4160 values, so it cannot be"):
+        from_torch(net, SHAPE)
 
 
 class Sources(nn.Module):

@@ -196,3 +196,42 @@ def test_the_module_is_left_as_it_was() -> None:
 def test_half_precision_modules_become_float32() -> None:
     net = nn.Conv2d(4, 4, 1).to(torch.bfloat16)
     assert from_torch(net, SHAPE).nodes[1].op.weight.dtype == "float32"
+
+
+@pytest.mark.parametrize(
+    "function",
+    [
+        lambda y: (y * 0.5 - 2) / torch.tensor([1.0, 2.0, 3.0, 4.0]).reshape(1, 4, 1, 1),
+        lambda y: 1 - (-y),
+        lambda y: torch.rsub(y * torch.arange(4.0).reshape(4, 1, 1), 1.5),
+    ],
+)
+def test_constants_behind_a_convolution_are_folded(function: Callable[[Tensor], Tensor]) -> None:
+    assert ops(same(Chain(function))) == [Conv]
+
+
+@pytest.mark.parametrize(
+    "module",
+    [
+        nn.Sequential(nn.BatchNorm2d(4), nn.ReLU(), nn.Conv2d(4, 3, 3, padding=1)),
+        nn.Sequential(nn.Conv2d(4, 4, 1), nn.ReLU(), nn.BatchNorm2d(4), nn.Conv2d(4, 3, 3, padding=1)),
+        nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.BatchNorm1d(4), nn.Linear(4, 3)),
+        Chain(lambda y: y * 2 + y),
+        Chain(lambda y: F.pad(y, (0, 1, 2, 0)) * 3),
+    ],
+)
+def test_constants_elsewhere_become_a_layer(module: nn.Module) -> None:
+    same(module)
+
+
+def test_limits_of_a_relu_are_joined() -> None:
+    graph = same(Chain(lambda y: y.relu().clamp(max=0.7).clamp(-1, 2)))
+    assert [node.op for node in graph.nodes if isinstance(node.op, Relu)] == [Relu(0.7)]
+    assert ops(same(Chain(lambda y: F.relu6(y).clamp(min=-1)))) == [Conv, Relu]
+
+
+def test_a_last_softmax_is_left_out() -> None:
+    net = nn.Sequential(nn.Flatten(), nn.Linear(396, 3))
+    with_softmax = from_torch(nn.Sequential(net, nn.Softmax(1)), SHAPE)
+    images = torch.randn(2, *SHAPE)
+    assert torch.allclose(execute(with_softmax, images)[with_softmax.output], net(images), atol=1e-5)

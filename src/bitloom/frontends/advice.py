@@ -10,20 +10,14 @@ GENERIC = {
 }
 
 _ACTIVATION = ("is an activation other than ReLU", "replace it by ReLU or ReLU6 and fine-tune")
-_PRODUCT = (
-    "multiplies activations or scales them outside a convolution",
-    "fold the factor into a convolution, or drop it",
-)
-_DIFFERENCE = (
-    "subtracts",
-    "fold a constant into the bias before it, or the minus sign into a convolution, and add; what normalises the image "
-    "belongs to --mean and --std",
-)
+_PRODUCT = ("multiplies activations", "only constant factors, one a channel, can be expressed")
+_DIFFERENCE = ("subtracts", "fold the minus sign into a convolution, and add")
 _AXES = (
     "reorders axes",
-    "keep (N, C, H, W) all through and reorder the next linear layer's columns instead (tf2onnx: --inputs-as-nchw)",
+    "keep (N, C, H, W) all through; of an ONNX file, turns to (N, H, W, C) and back are read too",
 )
-_SOFTMAX = ("is a softmax", "return logits; the class does not change")
+_SOFTMAX = ("is a softmax that is not the last layer over (N, classes)", "return logits; the class does not change")
+_CHOICE = ("chooses classes", "return logits; whoever reads them takes the largest")
 _NORM = ("normalises with statistics of the image", "use batch normalization behind convolutions")
 _BATCH = ("normalises with the statistics of the batch", "track running statistics and use eval mode")
 _TRANSPOSED = ("is a transposed convolution", "use upsampling outside the accelerator, or another network")
@@ -37,6 +31,7 @@ _KNOWN: dict[str, tuple[str, str]] = {
     ),
     **dict.fromkeys(("mul", "div", "matmul", "bmm", "mm", "addmm", "pow", "sqrt", "einsum"), _PRODUCT),
     **dict.fromkeys(("sub", "rsub"), _DIFFERENCE),
+    **dict.fromkeys(("argmax", "topk"), _CHOICE),
     **dict.fromkeys(("transpose", "permute", "movedim", "swapaxes"), _AXES),
     "_native_batch_norm_legit": _BATCH,
     **dict.fromkeys(("conv_transpose2d", "convtranspose", "conv_transpose1d", "conv_transpose3d"), _TRANSPOSED),

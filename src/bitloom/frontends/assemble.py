@@ -1,7 +1,8 @@
 """From a draft to a Graph: folds affine maps and borders, rewrites slices and zero channels, drops reshapes.
 
 What cannot be folded into a neighbour but is linear (a strided slice, zero channels, a lone zero border) becomes a 1x1
-convolution with an identity weight: exact, and a native operation of the accelerator.
+convolution with an identity weight: exact, and a native operation of the accelerator. So does an affine map that
+follows no convolution, with a diagonal weight; a warning says so.
 """
 
 from __future__ import annotations
@@ -13,7 +14,8 @@ from math import prod
 
 import numpy as np
 
-from bitloom.frontends.draft import Affine, Behind, Draft, DraftLayer, Reshape, Select, Unknown
+from bitloom.frontends.advice import explain
+from bitloom.frontends.draft import Affine, Behind, Draft, DraftLayer, Probabilities, Reshape, Select, Unknown
 from bitloom.frontends.findings import Finding, Severity, raise_unsupported
 from bitloom.graph.fold import fold_affine
 from bitloom.graph.ir import AvgPool, Conv, Flatten, Graph, Input, Linear, MaxPool, Node, Op, Pads, Relu, Shape
@@ -23,7 +25,7 @@ from bitloom.graph.verify import verify
 
 @dataclass(frozen=True, eq=False)
 class Resolved:
-    """What a draft comes to. graph: None where a layer is not supported; findings: those layers.
+    """What a draft comes to. graph: None where a layer is not supported; findings: those layers, and warnings.
 
     readable: all other layers, in order; where such a layer reads an unsupported one, an `Input` of that one's shape
     stands in for it. Layers behind one of unknown shape are left out.
@@ -34,6 +36,10 @@ class Resolved:
     readable: tuple[Node, ...]
 
 
+#: What an affine map is called in a finding, and the most channels of one that gets a layer of its own.
+_AFFINE, _MOST_DIAGONAL = "scale and shift", 4096
+
+
 def assemble(draft: Draft, output: str) -> Graph:
     """The verified Graph whose output is the draft's tensor `output`; layers that do not reach it are dropped.
 
@@ -42,24 +48,39 @@ def assemble(draft: Draft, output: str) -> Graph:
     resolved = resolve(draft, output)
     raise_unsupported(draft.name, resolved.findings)
     if resolved.graph is None:
-        raise AssertionError("a draft without findings makes a graph")
+        raise AssertionError("a draft without unsupported layers makes a graph")
     return resolved.graph
 
 
 def resolve(draft: Draft, output: str) -> Resolved:
     """As `assemble`, but returns the unsupported layers, and then no graph, instead of raising for them."""
+    output, remarks = _logits(draft, output)
     layers = _reachable(draft, output)
     work = _Assembly(Counter(x for layer in layers for x in layer.inputs), draft.shapes)
     work.uses[output] += 1
     for layer in layers:
-        work.values[layer.name] = work.place(layer)
+        value = work.values[layer.name] = work.place(layer)
+        if value is not None and work.uses[layer.name] > 1:
+            work.shared.add(value.node)
     last = work.values[output]
     final = None if last is None else work.settle(output, last)
+    findings = (*work.findings, *work.remarks, *remarks)
     if final is None or work.findings:
-        return Resolved(None, tuple(work.findings), tuple(work.nodes.values()))
+        return Resolved(None, findings, tuple(work.nodes.values()))
     graph = Graph(draft.name, _live(work.nodes, final), final)
     verify(graph)
-    return Resolved(graph, (), graph.nodes)
+    return Resolved(graph, findings, graph.nodes)
+
+
+def _logits(draft: Draft, output: str) -> tuple[str, list[Finding]]:
+    """The tensor before a last softmax, and the draft's remarks with one about it."""
+    remarks = list(draft.remarks)
+    layers = {layer.name: layer for layer in draft.layers}
+    while isinstance(op := layers[output].op, Probabilities):
+        reason = "is a softmax over the classes; the logits before it are the output"
+        remarks.append(Finding(Severity.WARNING, output, op.kind, reason, "the class of an image does not change"))
+        (output,) = layers[output].inputs
+    return output, remarks
 
 
 def _reachable(draft: Draft, output: str) -> list[DraftLayer]:
@@ -94,7 +115,9 @@ class _Assembly:
     nodes: dict[str, Node] = field(default_factory=dict)
     shapes: dict[str, Shape] = field(default_factory=dict)
     values: dict[str, _Value | None] = field(default_factory=dict)
-    findings: list[Finding] = field(default_factory=list)
+    findings: list[Finding] = field(default_factory=list)  #: unsupported layers
+    remarks: list[Finding] = field(default_factory=list)
+    shared: set[str] = field(default_factory=set)  #: nodes that several layers read, under whatever name
     missing: set[str] = field(default_factory=set)  #: unsupported layers that an `Input` stands in for
 
     def place(self, layer: DraftLayer) -> _Value | None:
@@ -109,6 +132,9 @@ class _Assembly:
         match layer.op:
             case Affine():
                 return self._affine(layer, layer.op, xs[0])
+            case Probabilities():
+                self._find(layer.name, layer.op.kind, *explain("softmax"))
+                return self._stand_in(layer.name, self.read[layer.name])
             case Select():
                 return self._select(layer, layer.op, xs[0])
             case Reshape() | Flatten():
@@ -157,23 +183,38 @@ class _Assembly:
         self.findings.append(Finding(Severity.UNSUPPORTED, name, kind, reason, advice))
 
     def _affine(self, layer: DraftLayer, op: Affine, x: _Value) -> _Value | None:
-        node = self.nodes[x.node]
         if x.node in self.missing:
             return x
-        if not isinstance(node.op, Conv | Linear) or x.select is not None or x.shape is not None:
-            what = "a reshape or slice" if x.select or x.shape else f"{type(node.op).__name__} '{node.name}'"
-            reason = f"follows {what}, so it cannot be folded into a convolution"
-            advice = "place it right behind a convolution or linear layer"
-            if isinstance(node.op, Input):
-                advice += "; what normalises the image belongs to --mean and --std"
-            self._find(layer.name, "BatchNorm", reason, advice)
+        if x.shape is not None or op.scale.size > _MOST_DIAGONAL:
+            what = f"scales {op.scale.size} values" if x.shape is None else "follows a reshape"
+            reason = f"{what}, so it cannot be folded into a convolution"
+            self._find(layer.name, _AFFINE, reason, "place it right behind a convolution or linear layer")
             return None
-        if self.uses[layer.inputs[0]] > 1:
-            reason = f"the output of '{node.name}' is also read by another layer, so it cannot be folded"
-            self._find(layer.name, "BatchNorm", reason, "let every reader see the normalised output")
+        name = self.settle(layer.inputs[0], x)
+        if name is None:
             return None
-        self.nodes[x.node] = replace(node, op=fold_affine(node.op, op.scale, op.shift))
-        return x
+        node = self.nodes[name]
+        if isinstance(node.op, Conv | Linear) and self.uses[layer.inputs[0]] == 1 and name not in self.shared:
+            self.nodes[name] = replace(node, op=fold_affine(node.op, op.scale, op.shift))
+            return _Value(name)
+        return self._diagonal(layer.name, op, node)
+
+    def _diagonal(self, name: str, op: Affine, before: Node) -> _Value:
+        """An affine map as a layer of its own."""
+        count, flat = op.scale.size, len(self.shapes[before.name]) == 1
+        weight = np.diag(op.scale).astype(np.float32)
+        bias = op.shift.astype(np.float32)
+        what = f"follows {type(before.op).__name__} '{before.name}'"
+        if isinstance(before.op, Conv | Linear):
+            what = f"the output of '{before.name}' is also read by another layer"
+        advice = "right behind a convolution that nothing else reads it would cost nothing"
+        if isinstance(before.op, Input):
+            advice = "it can be left out of the model where --mean and --std say how images are normalised"
+        reason = f"{what}, so that it runs as a layer of {count}x{count} weights of its own"
+        self.remarks.append(Finding(Severity.WARNING, name, _AFFINE, reason, advice))
+        shaped = weight if flat else weight.reshape(count, count, 1, 1)
+        made = Linear(shaped, bias) if flat else Conv(shaped, bias, (1, 1), (0, 0, 0, 0))
+        return self._emit(name, made, (before.name,))
 
     def _select(self, layer: DraftLayer, op: Select, x: _Value) -> _Value | None:
         merged = None if x.shape is not None else _merge(x.select or Select(), op)

@@ -51,4 +51,6 @@ def inspect(draft: Draft, output: str) -> tuple[Graph | None, tuple[Finding, ...
     resolved = resolve(draft, output)
     if resolved.graph is None:
         return None, (*resolved.findings, *limit_findings(resolved.readable))
-    return resolved.graph, accelerator_findings(resolved.graph)
+    order = list(Severity)
+    found = (*resolved.findings, *accelerator_findings(resolved.graph))
+    return resolved.graph, tuple(sorted(found, key=lambda finding: order.index(finding.severity)))

@@ -9,8 +9,9 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from bitloom.errors import GraphError
+from bitloom.frontends.findings import Finding
 from bitloom.graph.fold import Float64Array
-from bitloom.graph.ir import Op, Pads, Shape
+from bitloom.graph.ir import Op, Pads, Relu, Shape
 from bitloom.graph.shapes import infer
 
 
@@ -39,6 +40,13 @@ class Reshape:
 
 
 @dataclass(frozen=True)
+class Probabilities:
+    """Softmax or its logarithm over the classes: left out as the last layer, where no class changes by it."""
+
+    kind: str
+
+
+@dataclass(frozen=True)
 class Unknown:
     """A layer that cannot be expressed: its kind, why, and what the user can do."""
 
@@ -52,7 +60,15 @@ class Behind:
     """A layer that can only be read once an unsupported layer before it is replaced; it is not reported itself."""
 
 
-DraftOp = Op | Affine | Select | Reshape | Unknown | Behind
+DraftOp = Op | Affine | Select | Reshape | Probabilities | Unknown | Behind
+
+
+@dataclass(frozen=True)
+class ReluBefore:
+    """A ReLU that made a tensor, and what it reads."""
+
+    limit: float | None
+    inputs: tuple[str, ...]
 
 
 @dataclass(frozen=True, eq=False)
@@ -66,11 +82,22 @@ class DraftLayer:
 
 @dataclass
 class Draft:
-    """Layers in topological order. `shapes` holds None for tensors behind a layer that is not supported."""
+    """Layers in topological order. `shapes` holds None for tensors behind a layer that is not supported.
+
+    rounded: name and bits of the quantizers of activations whose rounding is left out; remarks: what is to be said of
+    the model that stops no import.
+    """
 
     name: str
     layers: list[DraftLayer] = field(default_factory=list)
     shapes: dict[str, Shape | None] = field(default_factory=dict)
+    rounded: list[tuple[str, float]] = field(default_factory=list)
+    remarks: list[Finding] = field(default_factory=list)
+
+    def relu(self, name: str) -> ReluBefore | None:
+        """The ReLU that made a tensor, None where another layer did."""
+        layer = next(layer for layer in reversed(self.layers) if layer.name == name)
+        return ReluBefore(layer.op.limit, layer.inputs) if isinstance(layer.op, Relu) else None
 
     def add(self, name: str, op: DraftOp, inputs: tuple[str, ...] = (), shape: Shape | None = None) -> str:
         """Appends a layer and returns its tensor's name: `name`, with a number behind it when that is taken.
@@ -85,7 +112,9 @@ class Draft:
         self.layers.append(DraftLayer(unique, op, inputs))
         return unique
 
-    def _shape(self, name: str, op: Op | Affine | Select | Reshape, inputs: tuple[str, ...]) -> Shape | None:
+    def _shape(
+        self, name: str, op: Op | Affine | Select | Reshape | Probabilities, inputs: tuple[str, ...]
+    ) -> Shape | None:
         known = tuple(shape for shape in (self.shapes[x] for x in inputs) if shape is not None)
         if len(known) != len(inputs):
             return None
@@ -98,6 +127,8 @@ class Draft:
                 return selected(name, op, known[0])
             case Reshape():
                 return op.shape
+            case Probabilities():
+                return known[0]
             case _:
                 return infer(name, op, known)
 

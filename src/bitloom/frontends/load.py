@@ -31,12 +31,19 @@ def load_model(spec: str, weights: str | None = None, image_shape: Shape | None 
     number of classes of a zoo network follows the file. image_shape: (C, H, W); needed for a callable, by default the
     zoo's own. Raises UnsupportedLayerError listing every layer that cannot run, GraphError, WeightsError.
     """
+    return read_model(spec, weights, image_shape)[0]
+
+
+def read_model(
+    spec: str, weights: str | None = None, image_shape: Shape | None = None
+) -> tuple[Graph, tuple[Finding, ...]]:
+    """As `load_model`, with what there is to say about the model: warnings first, a summary last."""
     draft, output = _open(spec, weights, image_shape)
     graph, findings = inspect(draft, output)
     raise_unsupported(draft.name, findings)
     if graph is None:
         raise AssertionError("a model without unsupported layers makes a graph")
-    return graph
+    return graph, findings
 
 
 def check_model(spec: str, weights: str | None = None, image_shape: Shape | None = None) -> tuple[Finding, ...]:

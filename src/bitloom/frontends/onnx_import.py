@@ -2,28 +2,46 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import onnx
+import onnx.inliner
 from onnx import ModelProto, NodeProto, numpy_helper
 from onnx.reference import ReferenceEvaluator
 
 from bitloom.errors import GraphError
 from bitloom.frontends.advice import explain
 from bitloom.frontends.assemble import assemble
-from bitloom.frontends.draft import Draft
-from bitloom.frontends.onnx_ops import HANDLERS
-from bitloom.frontends.onnx_reader import Array, Reader
+from bitloom.frontends.draft import Draft, Reshape
+from bitloom.frontends.onnx_layout import (
+    ELEMENTWISE,
+    NHWC,
+    Axes,
+    Columns,
+    Order,
+    image_is_nhwc,
+    inner_node,
+    same_order,
+)
+from bitloom.frontends.onnx_ops import HANDLERS, RESHAPES, Handler, reshaped
+from bitloom.frontends.onnx_quant import QDQ, QUANTIZERS, is_qonnx, quantized_constant, rounding_remark
+from bitloom.frontends.onnx_reader import Array, Reader, behind
 from bitloom.graph.ir import Graph, Input, Shape
+
+_OLDEST_OPSET = 7
+_EVALUATED_QDQ = 19  #: the oldest opset whose QuantizeLinear and DequantizeLinear the onnx package's evaluator knows
 
 
 def from_onnx(model: str | Path | ModelProto) -> Graph:
     """The verified float Graph of an ONNX model with one image input (N, C, H, W); N may be dynamic or any number.
 
-    Raises UnsupportedLayerError listing every unsupported node, GraphError for a file that cannot be read, another
-    dynamic dimension, or several inputs or outputs, WeightsError on NaN or infinite weights.
+    An image (N, H, W, C) that the model turns to (N, C, H, W) itself is taken as (C, H, W), and so are maps between
+    such turns. Raises UnsupportedLayerError listing every unsupported node, GraphError for a file that cannot be
+    read, an opset before 7, another dynamic dimension, or several inputs or outputs, WeightsError on NaN or infinite
+    weights.
     """
     return assemble(*draft_onnx(model))
 
@@ -32,7 +50,7 @@ def draft_onnx(model: str | Path | ModelProto) -> tuple[Draft, str]:
     """What `from_onnx` reads before folding, and the name of the output; raises as it does, but for single nodes."""
     proto = model if isinstance(model, ModelProto) else _read(Path(model))
     name = Path(model).stem if not isinstance(model, ModelProto) else proto.graph.name or "model"
-    return _Walk(proto, name).run()
+    return _Walk(onnx.inliner.inline_local_functions(proto) if proto.functions else proto, name).run()
 
 
 def _read(path: Path) -> ModelProto:
@@ -55,27 +73,51 @@ class _Walk:
         self.draft = Draft(name)
         self.constants: dict[str, Array] = {t.name: numpy_helper.to_array(t) for t in model.graph.initializer}
         self.tensors: dict[str, str] = {}
+        self.orders: dict[str, Order] = {}  #: of the tensors whose axes are not in the draft's order
+        versions = (o.version for o in model.opset_import if o.domain in ("", "ai.onnx"))
+        self.opset = next(versions, _OLDEST_OPSET)
         self.batch = 1
         self.known: dict[str, Shape] = {}
 
     def run(self) -> tuple[Draft, str]:
         """The filled draft and its output."""
         graph = self.model.graph
+        if self.opset < _OLDEST_OPSET:
+            raise GraphError(
+                f"model '{self.draft.name}' is of opset {self.opset}, whose operators broadcast in another way; the "
+                f"oldest that can be read is {_OLDEST_OPSET}: convert it "
+                "(onnx.version_converter.convert_version(model, 13))"
+            )
         inputs = [value for value in graph.input if value.name not in self.constants]
         if len(inputs) != 1 or len(graph.output) != 1:
             raise GraphError(
                 f"model '{self.draft.name}' has inputs ({', '.join(v.name for v in inputs)}) and outputs "
                 f"({', '.join(v.name for v in graph.output)}), must have one image and one tensor of logits"
             )
+        image = inputs[0].name
         shape = self._image_shape(inputs[0])
         self.known = self._inferred()
-        self.tensors[inputs[0].name] = self.draft.add("input", Input(shape))
+        if image_is_nhwc(graph, image):
+            self.orders[image] = Axes(NHWC)
+            shape = Axes(NHWC).inner(shape)
+        self.tensors[image] = self.draft.add("input", Input(shape))
         for node in graph.node:
             self._node(node)
         output = self.tensors.get(graph.output[0].name)
         if output is None:
             raise GraphError(f"model '{self.draft.name}': output '{graph.output[0].name}' does not depend on the image")
+        self._check_classes(graph.output[0].name, output)
+        self.draft.remarks += rounding_remark(self.draft.rounded)
         return self.draft, output
+
+    def _check_classes(self, name: str, output: str) -> None:
+        """GraphError where the order of the classes would not be the file's."""
+        order, shape = self.orders.get(name), self.draft.shapes[output]
+        if isinstance(order, Columns) or (isinstance(order, Axes) and shape is not None and order.flattened(shape)):
+            raise GraphError(
+                f"model '{self.draft.name}': output '{name}' has its axes in another order than (N, C, H, W); end with "
+                "one tensor of logits (N, classes)"
+            )
 
     def _image_shape(self, value: Any) -> Shape:
         dims = list(value.type.tensor_type.shape.dim)
@@ -105,31 +147,104 @@ class _Walk:
         return found
 
     def _node(self, node: NodeProto) -> None:
-        given = [x for x in node.input if x]
-        if all(x in self.constants for x in given):
+        if all(x in self.constants for x in node.input if x):
             self._compute(node)
             return
-        reader = Reader(node, self._name(node), self.constants, self.tensors, self.draft, self.batch, self.known)
         plain = node.domain in ("", "ai.onnx")
-        handler = HANDLERS.get(node.op_type) if plain else None
         if node.op_type == "Shape" and plain:
-            shape = reader.shape
+            shape = self._outer_shape(node)
             if shape is not None:
-                self.constants[node.output[0]] = np.array((1, *shape), np.int64)
+                self.constants[node.output[0]] = shape
                 return
-        if handler is None:
-            reason, advice = explain(node.op_type if plain else "")
-            result = reader.unsupported(reason if plain else f"is of the domain '{node.domain}'", advice)
+        order = next((self.orders[x] for x in node.input if x in self.orders), None)
+        reader = self._reader(node, self.constants)
+        handlers = HANDLERS | QDQ if plain else QUANTIZERS if is_qonnx(node) else {}
+        handler = handlers.get(node.op_type)
+        if node.op_type == "Transpose" and plain:
+            result, order = self._transpose(reader)
+        elif order is not None:
+            result, order = self._ordered(reader, order, handler)
+        elif handler is None:
+            result = self._refused(reader)
         else:
             result = handler(reader)
+        if order is not None:
+            self.orders[node.output[0]] = order
         for index, output in enumerate(node.output):
             if output and index == 0:
                 self.tensors[output] = result
             elif output:
                 self.tensors[output] = reader.second(output, result)
 
+    def _reader(self, node: NodeProto, constants: dict[str, Array]) -> Reader:
+        return Reader(node, self._name(node), constants, self.tensors, self.draft, self.batch, self.known)
+
+    def _refused(self, reader: Reader) -> str:
+        plain = reader.node.domain in ("", "ai.onnx")
+        reason, advice = explain(reader.node.op_type if plain else "")
+        return reader.unsupported(reason if plain else f"is of the domain '{reader.node.domain}'", advice)
+
+    def _outer_shape(self, node: NodeProto) -> Array | None:
+        """The constant that a Shape node stands for, in the file's own order of axes, batch 1."""
+        shape, order = self.draft.shapes[self.tensors[node.input[0]]], self.orders.get(node.input[0])
+        if shape is None:
+            return None
+        given = {a.name: int(a.i) for a in node.attribute}
+        full = np.array((1, *(order.outer(shape) if isinstance(order, Axes) else shape)), np.int64)
+        return full[given.get("start", 0) : given.get("end", full.size)]
+
+    def _transpose(self, r: Reader) -> tuple[str, Order | None]:
+        order, shape = self.orders.get(r.node.input[0]), r.shape
+        if shape is None:
+            return behind(r), None
+        perm = r.attribute("perm", ())
+        if isinstance(order, Columns) or len(shape) != 3 or len(perm) != 4 or perm[0] != 0:
+            return self._refused(r), None
+        return r.names[0], (order or Axes((0, 1, 2, 3))).then(perm)
+
+    def _ordered(self, r: Reader, order: Order, handler: Handler | None) -> tuple[str, Order | None]:
+        """A node that reads tensors in another order of axes than the draft's, and the order of what it makes."""
+        mine = [x for x in r.node.input if x in self.tensors]
+        if any(self.draft.shapes[self.tensors[x]] is None for x in mine):
+            return behind(r), None
+        given = {x: self.constants[x] for x in r.node.input if x in self.constants}
+        alike = all(same_order(self.orders.get(x), order) for x in mine)
+        if isinstance(order, Axes):
+            r = replace(r, known=self._inner_known(r.node.output[0], order))
+            if r.node.op_type in RESHAPES:
+                return self._reshape_ordered(r, order)
+        rewritten = inner_node(r.node, order, given) if alike and handler else None
+        if handler is None:
+            result = self._refused(r)
+        elif rewritten is None:
+            what = "a map as (N, H, W, C)" if isinstance(order, Axes) else "a map flattened in the order (H, W, C)"
+            result = r.unsupported(f"reads {what}", explain("transpose")[1])
+        else:
+            result = handler(replace(r, node=rewritten[0], constants=self.constants | rewritten[1]))
+        shape = self.draft.shapes[result]
+        stays = len(shape or (0, 0, 0)) == 3 if isinstance(order, Axes) else r.node.op_type in ELEMENTWISE
+        return result, order if stays else None
+
+    def _reshape_ordered(self, r: Reader, order: Axes) -> tuple[str, Order | None]:
+        shape = r.shape or ()
+        outer = order.outer(shape)
+        target = reshaped(r, outer)
+        if target == outer:
+            return r.names[0], order
+        if not isinstance(target, str) and len(target) == 1:
+            return r.add(Reshape(target)), order.flattened(shape)
+        reason = target if isinstance(target, str) else f"reshapes {outer} to {target}"
+        return r.unsupported(reason, "only flattening to (N, -1) can be expressed"), None
+
+    def _inner_known(self, output: str, order: Axes) -> dict[str, Shape]:
+        known = self.known.get(output)
+        return {} if known is None else {output: order.inner(known) if len(known) == 3 else known}
+
     def _compute(self, node: NodeProto) -> None:
         values = {x: self.constants[x] for x in node.input if x}
+        if is_qonnx(node):
+            self.constants[node.output[0]] = quantized_constant(node, self._name(node), values)
+            return
         graph = onnx.helper.make_graph(
             [node],
             "constant",
@@ -139,7 +254,10 @@ class _Walk:
             ],
             [onnx.helper.make_empty_tensor_value_info(x) for x in node.output if x],
         )
-        model = onnx.helper.make_model(graph, opset_imports=list(self.model.opset_import))
+        opsets = list(self.model.opset_import)
+        if node.op_type in QDQ and self.opset < _EVALUATED_QDQ:  # which evaluates no older one; it means the same
+            opsets = [onnx.helper.make_opsetid("", _EVALUATED_QDQ)]
+        model = onnx.helper.make_model(graph, opset_imports=opsets)
         try:
             results = ReferenceEvaluator(model).run(None, values)
         except Exception as error:  # the evaluator raises whatever numpy does

@@ -11,11 +11,12 @@ import numpy.typing as npt
 import onnx
 
 from bitloom.frontends.advice import GENERIC
-from bitloom.frontends.draft import Affine, Behind, Reshape, Select
-from bitloom.frontends.onnx_reader import Reader
+from bitloom.frontends.draft import Affine, Reshape, Select
+from bitloom.frontends.onnx_pointwise import POINTWISE
+from bitloom.frontends.onnx_reader import Reader, behind
 from bitloom.frontends.padding import strided_same_pads
 from bitloom.graph.fold import batch_norm_affine
-from bitloom.graph.ir import Add, AvgPool, Concat, Conv, GlobalAvgPool, Linear, MaxPool, Pads, Relu, Shape
+from bitloom.graph.ir import AvgPool, Concat, Conv, GlobalAvgPool, Linear, MaxPool, Pads, Shape
 
 
 def _pair(values: Any) -> tuple[int, int]:
@@ -25,7 +26,7 @@ def _pair(values: Any) -> tuple[int, int]:
 def _window(r: Reader, kernel: tuple[int, int]) -> tuple[tuple[int, int], Pads] | str:
     """Stride and padding of a convolution or pool, or why they cannot be expressed."""
     stride = _pair(r.attribute("strides", (1, 1)))
-    if _pair(r.attribute("dilations", (1, 1))) != (1, 1):
+    if any(k > 1 and d != 1 for k, d in zip(kernel, _pair(r.attribute("dilations", (1, 1))), strict=True)):
         return f"dilation = {_pair(r.attribute('dilations', (1, 1)))}"
     auto = r.attribute("auto_pad", "NOTSET")
     if auto in ("SAME_UPPER", "SAME_LOWER"):
@@ -56,41 +57,6 @@ def _batch_norm(r: Reader) -> str:
     return r.add(Affine(*batch_norm_affine(r.name, gamma, beta, mean, var, float(r.attribute("epsilon", 1e-5)))))
 
 
-def _clip(r: Reader) -> str:
-    if (r.given(1) and r.constant(1) is None) or (r.given(2) and r.constant(2) is None):
-        return r.unsupported("its limits are computed from the image", "use constant limits")
-    low, high = (r.constant(i) if r.given(i) else r.attribute(a, None) for i, a in ((1, "min"), (2, "max")))
-    if low is None or float(low) != 0 or (high is not None and float(high) <= 0):
-        return r.unsupported(f"clamps to {low}..{high}", "use ReLU or a clamp from 0 to a positive limit")
-    return r.add(Relu(None if high is None or float(high) > 3e38 else float(high)))
-
-
-def _max(r: Reader) -> str:
-    constants = [r.constant(i) for i in range(len(r.node.input)) if r.constant(i) is not None]
-    if len(r.names) != 1 or any(np.any(value) for value in constants):
-        return r.unsupported("takes the larger of two values", "only max(x, 0), a ReLU, can be expressed")
-    return r.add(Relu())
-
-
-def _add(r: Reader) -> str:
-    if len(r.node.input) != 2:
-        return r.unsupported(f"adds {len(r.node.input)} tensors", "add two at a time")
-    if len(r.names) == 2:
-        shapes = [r.draft.shapes[x] for x in r.names]
-        if None not in shapes and shapes[0] != shapes[1]:
-            return r.unsupported(f"broadcasts {shapes[0]} and {shapes[1]}", "add equal shapes")
-        return r.add(Add())
-    value = r.weight(0 if r.constant(0) is not None else 1, "constant")
-    shape = r.shape
-    if value is None or shape is None:
-        return _behind(r)
-    full = (1,) * (1 + len(shape) - value.ndim) + value.shape
-    if full not in ((1, shape[0], *[1] * (len(shape) - 1)), (1,) * (1 + len(shape))):
-        return r.unsupported(f"adds a constant of shape {value.shape}", "add one value per channel, as a bias")
-    shift = np.broadcast_to(value.astype(np.float64).reshape(-1), (shape[0],)).copy()
-    return r.add(Affine(np.ones(shape[0]), shift))
-
-
 def _pool(r: Reader) -> str:
     window_shape = r.attribute("kernel_shape", (1, 1))
     if len(window_shape) != 2:
@@ -109,15 +75,23 @@ def _pool(r: Reader) -> str:
 
 
 def _global_pool(r: Reader) -> str:
-    return r.add(GlobalAvgPool())
+    if r.node.op_type == "GlobalAveragePool":
+        return r.add(GlobalAvgPool())
+    shape = r.shape
+    if shape is None:
+        return behind(r)
+    if len(shape) != 3:
+        return r.unsupported(f"pools a tensor of shape {shape}", "pool (N, C, H, W)")
+    return r.add(MaxPool(_pair(shape[1:]), (1, 1), (0, 0, 0, 0)))
 
 
 def _reduce_mean(r: Reader) -> str:
     axes = r.constant(1) if r.given(1) else r.attribute("axes", None)
+    axes = None if axes is None else [int(a) for a in np.reshape(axes, -1)]
     shape = r.shape
     if shape is None:
-        return _behind(r)
-    if axes is None or len(shape) != 3 or sorted(int(a) % 4 for a in axes) != [2, 3]:
+        return behind(r)
+    if axes is None or len(shape) != 3 or sorted(a % 4 for a in axes) != [2, 3]:
         return r.unsupported(f"takes the mean over axes {axes} of {shape}", "take it over height and width")
     pooled = r.add(GlobalAvgPool())
     return pooled if r.attribute("keepdims", 1) else r.draft.add(f"{r.name}.flatten", Reshape((shape[0],)), (pooled,))
@@ -130,6 +104,8 @@ def _gemm(r: Reader) -> str:
     weight = weight if r.attribute("transB", 0) else weight.T
     alpha, beta = float(r.attribute("alpha", 1.0)), float(r.attribute("beta", 1.0))
     zero = np.zeros(weight.shape[0], np.float32)
+    if bias is not None and bias.size not in (1, zero.size):
+        return r.unsupported(f"adds a constant of shape {bias.shape}", "add one value per output, as a bias")
     bias = zero if bias is None else np.broadcast_to(bias.reshape(-1) * beta, zero.shape).astype(np.float32)
     return _linear(r, np.ascontiguousarray(weight * np.float32(alpha)), bias)
 
@@ -147,19 +123,32 @@ def _linear(r: Reader, weight: npt.NDArray[np.float32], bias: npt.NDArray[np.flo
     return r.add(Linear(weight, bias))
 
 
-def _flatten(r: Reader) -> str:
-    shape = r.shape
-    if r.attribute("axis", 1) != 1:
-        return r.unsupported(f"flattens from axis {r.attribute('axis', 1)}", "flatten from axis 1")
-    return _behind(r) if shape is None else r.add(Reshape((prod(shape),)))
-
-
 def _reshape(r: Reader) -> str:
-    target, shape = r.constant(1), r.shape
+    shape = r.shape
     if shape is None:
-        return _behind(r)
+        return behind(r)
+    target = reshaped(r, shape)
+    if isinstance(target, str):
+        return r.unsupported(target, "keep the batch as the first dimension")
+    return r.add(Reshape(target))
+
+
+def reshaped(r: Reader, shape: Shape) -> Shape | str:
+    """What Flatten, Reshape, Squeeze or Unsqueeze makes of a tensor of `shape`, without batch; or why it cannot be."""
+    match r.node.op_type:
+        case "Flatten":
+            axis = int(r.attribute("axis", 1))
+            return (prod(shape),) if axis in (1, -len(shape)) else f"flattens from axis {axis}"
+        case "Reshape":
+            return _reshape_target(r, shape)
+        case _:
+            return _squeezed(r, shape)
+
+
+def _reshape_target(r: Reader, shape: Shape) -> Shape | str:
+    target = r.constant(1)
     if target is None:
-        return r.unsupported("its target is computed from the image", "reshape to a constant shape")
+        return "its target is computed from the image"
     dims = [int(d) for d in target]
     dims = [(1, *shape)[i] if d == 0 and not r.attribute("allowzero", 0) else d for i, d in enumerate(dims)]
     if dims and _is_batch(r, dims, shape):
@@ -168,9 +157,8 @@ def _reshape(r: Reader) -> str:
         known = prod(d for d in dims if d != -1)
         dims[dims.index(-1)] = prod(shape) // known if known else 0
     if len(dims) < 2 or dims[0] != 1 or prod(dims) != prod(shape):
-        reason = f"reshapes {shape} to {tuple(int(d) for d in target)}"
-        return r.unsupported(reason, "keep the batch as the first dimension")
-    return r.add(Reshape(tuple(dims[1:])))
+        return f"reshapes {shape} to {tuple(int(d) for d in target)}"
+    return tuple(dims[1:])
 
 
 def _is_batch(r: Reader, dims: list[int], shape: Shape) -> bool:
@@ -178,11 +166,8 @@ def _is_batch(r: Reader, dims: list[int], shape: Shape) -> bool:
     return dims[0] == r.batch or (dims[0] == -1 and prod(dims[1:]) == prod(shape))
 
 
-def _squeeze(r: Reader) -> str:
-    shape = r.shape
+def _squeezed(r: Reader, shape: Shape) -> Shape | str:
     axes = r.constant(1) if r.given(1) else r.attribute("axes", None)
-    if shape is None:
-        return _behind(r)
     full = (1, *shape)
     rank = len(full) + (len(axes) if axes is not None and r.node.op_type == "Unsqueeze" else 0)
     chosen = {int(a) % rank for a in axes} if axes is not None else {i for i, d in enumerate(full) if d == 1}
@@ -192,10 +177,8 @@ def _squeeze(r: Reader) -> str:
     else:
         dims = tuple(d for i, d in enumerate(full) if i not in chosen)
     if 0 in chosen or prod(dims) != prod(full):
-        return r.unsupported(
-            f"removes or adds axes {sorted(chosen)} of {full}", "keep the batch as the first dimension"
-        )
-    return r.add(Reshape(dims[1:]))
+        return f"removes or adds axes {sorted(chosen)} of {full}"
+    return dims[1:]
 
 
 def _concat(r: Reader) -> str:
@@ -213,7 +196,7 @@ def _pad(r: Reader) -> str:
     mode = r.attribute("mode", "constant")
     if r.shape is not None and len(r.shape) != 3:
         return r.unsupported(f"pads a tensor of shape {r.shape}", "pad (N, C, H, W)")
-    if mode != "constant" or value is None or float(value) != 0:
+    if mode != "constant" or value is None or np.any(value):
         return r.unsupported(f"pads with mode '{mode}' and value {value}", "pad with zeros")
     axes = [int(a) % 4 for a in r.constants[r.node.input[3]]] if r.given(3) else [0, 1, 2, 3]
     if raw is None or len(raw) != 2 * len(axes) or min(int(p) for p in raw) < 0:
@@ -229,7 +212,7 @@ def _slice(r: Reader) -> str:
     parts = [r.constant(i) for i in (1, 2)]
     shape = r.shape
     if shape is None:
-        return _behind(r)
+        return behind(r)
     starts, ends = parts
     if starts is None and r.attribute("starts", None) is not None:  # before opset 10
         return r.unsupported("is of an opset below 10", "export the model again with opset 13 or later")
@@ -268,28 +251,23 @@ def _cast(r: Reader) -> str:
     return r.names[0]
 
 
-def _behind(r: Reader) -> str:
-    return r.draft.add(r.name, Behind(), r.names)
+Handler = Callable[[Reader], str]
 
+#: Operators that `reshaped` knows.
+RESHAPES = frozenset(("Flatten", "Reshape", "Squeeze", "Unsqueeze"))
 
-HANDLERS: dict[str, Callable[[Reader], str]] = {
+HANDLERS: dict[str, Handler] = {
+    **dict.fromkeys(RESHAPES, _reshape),
+    **POINTWISE,
     "Conv": _conv,
     "BatchNormalization": _batch_norm,
-    "Relu": lambda r: r.add(Relu()),
-    "Clip": _clip,
-    "Max": _max,
-    "Add": _add,
-    "Sum": _add,
     "MaxPool": _pool,
     "AveragePool": _pool,
     "GlobalAveragePool": _global_pool,
+    "GlobalMaxPool": _global_pool,
     "ReduceMean": _reduce_mean,
     "Gemm": _gemm,
     "MatMul": _matmul,
-    "Flatten": _flatten,
-    "Reshape": _reshape,
-    "Squeeze": _squeeze,
-    "Unsqueeze": _squeeze,
     "Concat": _concat,
     "Pad": _pad,
     "Slice": _slice,

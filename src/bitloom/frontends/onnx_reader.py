@@ -10,7 +10,7 @@ import numpy.typing as npt
 import onnx
 from onnx import NodeProto
 
-from bitloom.frontends.draft import Draft, DraftOp, Unknown
+from bitloom.frontends.draft import Behind, Draft, DraftOp, Unknown
 from bitloom.graph.ir import Shape
 from bitloom.graph.verify import check_finite
 
@@ -43,6 +43,11 @@ class Reader:
     def constant(self, index: int) -> Array | None:
         """The constant behind an input; None where it is missing or a tensor."""
         return self.constants.get(self.node.input[index]) if index < len(self.node.input) else None
+
+    def scalar(self, index: int) -> float | None:
+        """A constant input of one value; None where it has several or is no constant."""
+        value = self.constant(index)
+        return float(value.reshape(-1)[0]) if value is not None and value.size == 1 else None
 
     def weight(self, index: int, what: str) -> npt.NDArray[np.float32] | None:
         """A constant input as float32, checked to be finite."""
@@ -81,3 +86,8 @@ class Reader:
         return self.draft.add(
             f"{self.name}.{output}", Unknown(self.node.op_type, reason, "use the first output"), (first,)
         )
+
+
+def behind(r: Reader) -> str:
+    """Notes a node that can only be read once an unsupported one before it is replaced."""
+    return r.draft.add(r.name, Behind(), r.names)

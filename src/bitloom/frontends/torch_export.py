@@ -13,9 +13,11 @@ from torch import Tensor, fx, nn
 from torch.export import ExportedProgram
 
 from bitloom.errors import GraphError, UnsupportedLayerError, WeightsError
+from bitloom.frontends.advice import explain
 from bitloom.frontends.assemble import assemble
 from bitloom.frontends.draft import Draft, Unknown
-from bitloom.frontends.torch_ops import HANDLERS, Reader, explain
+from bitloom.frontends.torch_ops import HANDLERS
+from bitloom.frontends.torch_reader import Reader
 from bitloom.graph.ir import Graph, Input, Shape
 
 _CONTAINERS = (nn.Sequential, nn.ModuleList, nn.ModuleDict)

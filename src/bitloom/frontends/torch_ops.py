@@ -3,82 +3,27 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from math import prod
 from typing import Any
 
 import numpy as np
-import torch
-from torch import Tensor, fx
+from torch import Tensor
 
 from bitloom.frontends.advice import GENERIC, explain
-from bitloom.frontends.draft import Affine, Draft, DraftOp, Reshape, Select, Unknown
+from bitloom.frontends.draft import Affine, Reshape, Select
 from bitloom.frontends.padding import same_pads, window_pads
+from bitloom.frontends.torch_pointwise import POINTWISE
+from bitloom.frontends.torch_reader import Reader
 from bitloom.graph.fold import batch_norm_affine
 from bitloom.graph.ir import (
-    Add,
     AvgPool,
     Concat,
     Conv,
-    FloatArray,
     GlobalAvgPool,
     Linear,
     MaxPool,
     Pads,
-    Relu,
-    Shape,
 )
-from bitloom.graph.verify import check_finite
-
-__all__ = ["HANDLERS", "Reader", "explain"]
-
-
-@dataclass(frozen=True)
-class Reader:
-    """One ATen call: its arguments by name, the tensors behind them, and the draft to write to."""
-
-    node: fx.Node
-    kind: str
-    name: str
-    values: dict[fx.Node, str | Tensor]
-    draft: Draft
-
-    def arg(self, name: str) -> Any:
-        """An argument by its schema name, its default where it is not given."""
-        for index, formal in enumerate(self.node.target._schema.arguments):  # type: ignore[union-attr]
-            if formal.name == name:
-                if index < len(self.node.args):
-                    return self.node.args[index]
-                return self.node.kwargs.get(name, formal.default_value if formal.has_default_value() else None)
-        raise KeyError(name)
-
-    def tensor(self, name: str) -> str | Tensor | None:
-        """The draft tensor's name or the constant behind a tensor argument; None where it is None."""
-        given = self.arg(name)
-        return self.values[given] if isinstance(given, fx.Node) else None
-
-    def constant(self, name: str) -> FloatArray | None:
-        """A constant argument as float32, checked to be finite; None where it is None or not a constant."""
-        value = self.tensor(name)
-        if not isinstance(value, Tensor):
-            return None
-        array = value.float().numpy().copy()
-        check_finite(self.name, name.replace("_", " "), array)
-        return array
-
-    def shape(self, given: Any) -> Shape:
-        """Shape of a tensor argument or of this call's result, batch included."""
-        value = given.meta["val"]
-        return tuple(int(size) for size in (value[0] if isinstance(value, list | tuple) else value).shape)
-
-    def unsupported(self, reason: str, advice: str) -> str:
-        """Notes that this call cannot be expressed."""
-        inputs = tuple(v for v in (self.values[n] for n in self.node.all_input_nodes) if isinstance(v, str))
-        return self.draft.add(self.name, Unknown(self.kind, reason, advice), inputs, self.shape(self.node)[1:])
-
-    def add(self, op: DraftOp, *inputs: str | Tensor | None) -> str:
-        """Appends the layer under this call's name."""
-        return self.draft.add(self.name, op, tuple(x for x in inputs if isinstance(x, str)))
 
 
 def _two(value: Any) -> tuple[int, int]:
@@ -99,9 +44,9 @@ def _conv(r: Reader) -> str:
         return r.unsupported(f"is a {weight.ndim - 2}-D convolution", "only 2-D convolutions can be expressed")
     if groups != 1:
         return r.unsupported(f"groups = {groups}", GENERIC["groups"])
-    if dilation != (1, 1):
-        return r.unsupported(f"dilation = {dilation}", GENERIC["dilation"])
     given, kernel = r.arg("padding"), (weight.shape[2], weight.shape[3])
+    if any(k > 1 and d != 1 for k, d in zip(kernel, dilation, strict=True)):
+        return r.unsupported(f"dilation = {dilation}", GENERIC["dilation"])
     if isinstance(given, str):
         pads = same_pads(kernel) if given == "same" else (0, 0, 0, 0)
     else:
@@ -128,64 +73,8 @@ def _batch_norm(r: Reader) -> str:
     return r.add(Affine(scale, shift), r.tensor("input"))
 
 
-def _relu(r: Reader) -> str:
-    return r.add(Relu(6.0 if r.kind == "relu6" else None), r.tensor("self"))
-
-
-def _clamp(r: Reader) -> str:
-    names = {"hardtanh": ("min_val", "max_val"), "clamp": ("min", "max"), "clamp_min": ("min", "")}[r.kind]
-    low = r.arg(names[0])
-    high = r.arg(names[1]) if names[1] else None
-    if isinstance(low, fx.Node) or isinstance(high, fx.Node) or low != 0 or (high is not None and high <= 0):
-        return r.unsupported(f"clamps to {low}..{high}", "use ReLU or a clamp from 0 to a positive limit")
-    return r.add(Relu(None if high is None or high == float("inf") else float(high)), r.tensor("self"))
-
-
-def _threshold(r: Reader) -> str:
-    if r.arg("threshold") != 0 or r.arg("value") != 0:
-        return r.unsupported(f"replaces values up to {r.arg('threshold')} by {r.arg('value')}", "use ReLU")
-    return r.add(Relu(), r.tensor("self"))
-
-
-def _maximum(r: Reader) -> str:
-    x, y = r.tensor("self"), r.tensor("other")
-    name, constant = (x, y) if isinstance(x, str) else (y, x)
-    if not isinstance(constant, Tensor) or bool(constant.any()):
-        return r.unsupported("takes the larger of two values", "only max(x, 0), a ReLU, can be expressed")
-    return r.add(Relu(), name)
-
-
-def _add(r: Reader) -> str:
-    if r.arg("alpha") != 1:
-        return r.unsupported(
-            f"scales the second input by alpha = {r.arg('alpha')}", "fold the factor into a convolution"
-        )
-    x, y, other = r.tensor("self"), r.tensor("other"), r.arg("other")
-    if isinstance(x, str) and isinstance(y, str):
-        if r.shape(r.arg("self")) != r.shape(other):
-            return r.unsupported(f"broadcasts {r.shape(r.arg('self'))} and {r.shape(other)}", "add equal shapes")
-        return r.add(Add(), x, y)
-    name, number = (x, y) if isinstance(x, str) else (y, x)
-    constant = number if isinstance(number, Tensor) else torch.tensor(float(other))
-    shape = r.shape(r.node)
-    channels = shape[1]
-    same = r.draft.shapes[str(name)] in (None, shape[1:])
-    if not same or (constant.numel() > 1 and (constant.numel() != channels or not _per_channel(constant, shape))):
-        return r.unsupported(
-            f"adds a constant of shape {tuple(constant.shape)}", "add one value per channel, as a bias"
-        )
-    shift = np.broadcast_to(constant.double().numpy().reshape(-1), (channels,)).copy()
-    check_finite(r.name, "constant", shift)
-    return r.add(Affine(np.ones(channels), shift), name)
-
-
-def _per_channel(constant: Tensor, shape: Shape) -> bool:
-    full = (1,) * (len(shape) - constant.dim()) + tuple(constant.shape)
-    return len(full) == len(shape) and full[1] == shape[1]
-
-
 def _max_pool(r: Reader) -> str:
-    if _two(r.arg("dilation")) != (1, 1):
+    if any(k > 1 and d != 1 for k, d in zip(_two(r.arg("kernel_size")), _two(r.arg("dilation")), strict=True)):
         return r.unsupported(f"dilation = {_two(r.arg('dilation'))}", GENERIC["dilation"])
     kernel = _two(r.arg("kernel_size"))
     stride = _two(r.arg("stride") or kernel)
@@ -294,10 +183,9 @@ def _dropout(r: Reader) -> str:
 
 
 HANDLERS: dict[str, Callable[[Reader], str]] = {
+    **POINTWISE,
     **dict.fromkeys(("conv2d", "convolution", "conv1d", "conv3d"), _conv),
     **dict.fromkeys(("batch_norm", "_native_batch_norm_legit_no_training"), _batch_norm),
-    **dict.fromkeys(("relu", "relu6"), _relu),
-    **dict.fromkeys(("hardtanh", "clamp", "clamp_min"), _clamp),
     **dict.fromkeys(("max_pool2d", "max_pool2d_with_indices"), _max_pool),
     **dict.fromkeys(("adaptive_avg_pool2d", "_adaptive_avg_pool2d", "adaptive_max_pool2d"), _adaptive_pool),
     **dict.fromkeys(("flatten", "view", "reshape", "_unsafe_view", "squeeze", "unsqueeze"), _reshape),
@@ -305,10 +193,7 @@ HANDLERS: dict[str, Callable[[Reader], str]] = {
     **dict.fromkeys(("dropout", "feature_dropout", "native_dropout"), _dropout),
     **dict.fromkeys(("pad", "constant_pad_nd"), _pad),
     **dict.fromkeys(("_to_copy", "to"), _cast),
-    "threshold": _threshold,
-    "maximum": _maximum,
     "linear": _linear,
-    "add": _add,
     "avg_pool2d": _avg_pool,
     "mean": _mean,
     "cat": _cat,
