@@ -1,4 +1,8 @@
+import errno
+import os
 import pickle
+import subprocess
+import sys
 import time
 
 import numpy as np
@@ -70,6 +74,38 @@ def test_an_interrupted_step_leaves_nothing(tmp_path):
     with pytest.raises(KeyboardInterrupt):
         Journal(tmp_path, quiet=True).step("a", "k", work)
     assert list(tmp_path.glob("*.step")) == []
+
+
+class _Full:
+    """A result that cannot be written: the disk is full, or the user interrupts, half way."""
+
+    def __init__(self, error):
+        self.error = error
+
+    def __reduce__(self):
+        raise self.error
+
+
+def test_what_cannot_be_written_takes_no_space(tmp_path):
+    full = OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+    with pytest.raises(OutputError, match=r"a-\w+.step: cannot be written \(No space left on device\); free space"):
+        Journal(tmp_path, quiet=True).step("a", "k", lambda: [b"x" * 100_000, _Full(full)])
+    with pytest.raises(KeyboardInterrupt):
+        Journal(tmp_path, quiet=True).step("a", "k", lambda: [b"x" * 100_000, _Full(KeyboardInterrupt())])
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_what_killed_processes_left_is_removed(tmp_path):
+    """Not what a process that lives, or wrote a moment ago, may still rename; and nothing else."""
+    gone = subprocess.Popen([sys.executable, "-c", ""])
+    gone.wait()
+    old = {f"a-1.{gone.pid}": False, f"a-2.{os.getpid()}": True, "a-3.step": True, "train-1-0.pt": True}
+    for name in old:
+        (tmp_path / name).write_text("x")
+        os.utime(tmp_path / name, (0, 0))
+    (tmp_path / f"b-1.{gone.pid}").write_text("x")
+    Journal(tmp_path, quiet=True)
+    assert {p.name for p in tmp_path.iterdir()} == {n for n, stays in old.items() if stays} | {f"b-1.{gone.pid}"}
 
 
 def test_peak_memory_is_seen(tmp_path):

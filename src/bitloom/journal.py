@@ -1,7 +1,8 @@
 """Named, resumable steps: each result is saved under a key of everything it depends on, with its time and peak memory.
 
-A finished step is loaded instead of run again; an interrupted one leaves nothing behind (files are renamed into place),
-and one whose file has changed since (a checksum stands behind the pickle) is run again.
+A finished step is loaded instead of run again; an interrupted one leaves nothing behind (files are renamed into place;
+what a killed process has written of one is removed by a later run), and one whose file has changed since (a checksum
+stands behind the pickle) is run again.
 The key of every step includes the package's own sources, so that a result never outlives the code that made it.
 The saved files are this program's own intermediates in the user's own output folder; they are pickles, so do not point
 `--out` at a folder of somebody else's.
@@ -17,6 +18,7 @@ import threading
 import time
 import zlib
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from functools import cache
 from pathlib import Path
@@ -51,6 +53,7 @@ class Journal:
             probe.unlink()
         except OSError as error:
             raise OutputError(f"{folder}: cannot be written ({error.strerror}); choose another --out") from None
+        _remove_left(folder)
         self.folder = folder
         self.quiet = quiet
         self.records: list[StepRecord] = []
@@ -70,17 +73,21 @@ class Journal:
         with _PeakMemory() as peak:
             result = work()
         record_now = StepRecord(name, time.perf_counter() - start, peak.mib, False)
+        temporary = path.with_suffix(f".{os.getpid()}")
         try:
-            temporary = path.with_suffix(f".{os.getpid()}")
             with temporary.open("wb") as file:
                 summed = _Summed(file)
                 pickle.dump((result, asdict(record_now)), summed, protocol=pickle.HIGHEST_PROTOCOL)
                 file.write(summed.trailer)
             temporary.replace(path)
         except OSError as error:
+            temporary.unlink(missing_ok=True)  # a full disk gets its space back
             raise OutputError(
                 f"{path}: cannot be written ({error.strerror}); free space or choose another --out"
             ) from None
+        except BaseException:
+            temporary.unlink(missing_ok=True)
+            raise
         self.records.append(record_now)
         self._say(f"{name}: {record_now.seconds:.1f} s, {record_now.peak_rss_mib:.0f} MiB")
         return result
@@ -98,6 +105,15 @@ def sources_digest() -> str:
     for path in sorted(p for p in root.rglob("*") if p.suffix in (".py", ".sv", ".svh", ".cpp", ".h", ".toml")):
         digest.update(path.relative_to(root).as_posix().encode() + path.read_bytes())
     return digest.hexdigest()
+
+
+def _remove_left(folder: Path) -> None:
+    """Removes halves of steps that killed processes of this machine left more than an hour ago."""
+    for path in folder.glob("*-*.*"):
+        number = path.suffix[1:]
+        with suppress(OSError):
+            if number.isdigit() and not psutil.pid_exists(int(number)) and time.time() - path.stat().st_mtime > 3600:
+                path.unlink()
 
 
 def _load(path: Path) -> tuple[Any, dict[str, Any]] | None:

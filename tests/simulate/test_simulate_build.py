@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import re
 import subprocess
@@ -103,6 +104,34 @@ def test_a_failed_build_names_the_error_and_the_log(tmp_path: Path, monkeypatch:
     log = Path(str(raised.value).split("the whole log: ")[1])
     assert "verilator" in log.read_text() and log.parent == tmp_path / "cache"
     assert not [p for p in (tmp_path / "cache").iterdir() if p.is_dir()], "no half-built folder may stay"
+
+
+def test_a_full_disk_is_named_and_leaves_no_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(design: Design, options: BuildOptions, tools: object, work: Path, log: Path) -> None:
+        work.mkdir()
+        (work / "Vbl_top").write_text("")
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setenv("BITLOOM_CACHE", str(tmp_path))
+    monkeypatch.setattr("bitloom.simulate.build._compile", full)
+    text = rf"the build cache {tmp_path} cannot be written \(No space left on device\); set BITLOOM_CACHE to"
+    with pytest.raises(SimulationError, match=text):
+        build_design(other(), BuildOptions())
+    assert not [p for p in tmp_path.iterdir() if p.is_dir()]
+
+
+def test_a_build_removes_what_a_killed_one_left(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def quick(design: Design, options: BuildOptions, tools: object, work: Path, log: Path) -> None:
+        work.mkdir()
+        (work / "Vbl_top").write_text("")
+
+    monkeypatch.setenv("BITLOOM_CACHE", str(tmp_path))
+    monkeypatch.setattr("bitloom.simulate.build._compile", quick)
+    key = build_key(other(), BuildOptions(), find_toolchain())
+    for name in (f"build-{key}-0", f"ready-{key}-1", "build-another-2"):
+        (tmp_path / name).mkdir()
+    assert build_design(other(), BuildOptions()).built
+    assert {p.name for p in tmp_path.iterdir() if p.is_dir()} == {key, "build-another-2"}
 
 
 @pytest.mark.parametrize(("missing", "fix"), [("g++", "apt-get install g++"), ("make", "apt-get install make")])

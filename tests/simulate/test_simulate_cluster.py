@@ -14,14 +14,16 @@ from distributed import LocalCluster
 from bitloom.errors import SimulationError
 from bitloom.program.lower import input_image, lower
 from bitloom.program.plan import plan
-from bitloom.simulate.build import build
-from bitloom.simulate.job import FaultPlan, SimOptions
+from bitloom.simulate.build import BuildOptions, SimBinary, build
+from bitloom.simulate.cluster import run_on_cluster
+from bitloom.simulate.job import FaultPlan, SimOptions, Workload
 from bitloom.simulate.run import run_workload, workload_of
 from bitloom.simulate.verify import verify_images
 from bitloom.target.arch import named_arch
 from random_networks import random_codes, random_network
 
 TINY = named_arch("tiny")
+BINARY = SimBinary(Path(__file__), "key", {}, BuildOptions(), False)  #: never run
 
 
 @pytest.fixture(scope="module")
@@ -71,3 +73,21 @@ def test_errors_come_back(cluster: LocalCluster) -> None:
         run_workload(workload, [image], binary, options, cluster.scheduler_address)
     with pytest.raises(SimulationError, match="no dask cluster answers at"):
         run_workload(workload, [image], binary, replace(options, faults=()), "127.0.0.1:1")
+
+
+def test_a_cluster_without_workers_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("bitloom.simulate.cluster._JOIN_S", 0.5)
+    with LocalCluster(n_workers=0, processes=False, dashboard_address=":0") as empty:
+        place = empty.scheduler_address
+        with pytest.raises(SimulationError, match=rf"cluster at '{place}' has no worker; start one with `dask worker"):
+            run_on_cluster(place, Workload(0, b"", 0, 0), [b""], [(0, 1)], BINARY, SimOptions())
+
+
+def test_what_a_worker_raises_is_told(cluster: LocalCluster, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "file").write_text("")
+    monkeypatch.setenv("BITLOOM_CACHE", str(tmp_path / "file"))
+    place = cluster.scheduler_address
+    with pytest.raises(
+        SimulationError, match=rf"a worker of the dask cluster at '{place}' failed \(\w+Error: .*; every"
+    ):
+        run_on_cluster(place, Workload(0, b"", 0, 0), [b""], [(0, 1)], BINARY, SimOptions())

@@ -29,6 +29,7 @@ def save_checkpoint(
         torch.save(content, temporary)
         temporary.replace(path)
     except (OSError, RuntimeError) as error:
+        temporary.unlink(missing_ok=True)
         raise OutputError(f"{path}: the checkpoint cannot be written ({error}); choose another file") from None
 
 

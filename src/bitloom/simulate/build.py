@@ -144,11 +144,13 @@ def build_design(design: Design, options: BuildOptions) -> SimBinary:
             return SimBinary(binary, key, design.parameters, options, built=False)
         work = cache / f"build-{key}-{uuid.uuid4().hex[:8]}"
         log = cache / f"{key}.log"
+        for left in (*cache.glob(f"build-{key}-*"), *cache.glob(f"ready-{key}-*")):  # of a build that was killed
+            shutil.rmtree(left, ignore_errors=True)
         start = time.monotonic()
         _say(f"building the simulator '{design.name}' ({', '.join(options.defines()) or 'plain'}), log: {log}")
+        ready = cache / f"ready-{key}-{uuid.uuid4().hex[:8]}"
         try:
             _compile(design, options, tools, work, log)
-            ready = cache / f"ready-{key}-{uuid.uuid4().hex[:8]}"
             ready.mkdir()
             shutil.copy2(work / f"V{TOP}", ready / _BINARY)
             facts = {"design": design.name, "parameters": design.parameters, "options": asdict(options)}
@@ -156,6 +158,7 @@ def build_design(design: Design, options: BuildOptions) -> SimBinary:
             ready.rename(cache / key)
         finally:
             shutil.rmtree(work, ignore_errors=True)
+            shutil.rmtree(ready, ignore_errors=True)  # what became of it has another name
         _say(f"built '{design.name}' in {time.monotonic() - start:.0f} s")
     return SimBinary(binary, key, design.parameters, options, built=True)
 
@@ -210,14 +213,15 @@ def _make_folder(folder: Path) -> None:
 
 @contextmanager
 def _locked(path: Path) -> Iterator[None]:
-    """Holds an exclusive lock of the file; the system frees it when the process ends."""
+    """Holds an exclusive lock of the file; the system frees it at the process' end. OSError becomes SimulationError."""
     try:
         with path.open("w") as handle:
             fcntl.flock(handle, fcntl.LOCK_EX)
             yield
-    except PermissionError as error:
+    except OSError as error:
         raise SimulationError(
-            f"the build cache {path.parent} cannot be written; set BITLOOM_CACHE to a folder you can write"
+            f"the build cache {path.parent} cannot be written ({error.strerror}); set BITLOOM_CACHE to a folder that "
+            "you can write, with some gigabytes free"
         ) from error
 
 

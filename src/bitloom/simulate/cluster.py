@@ -14,11 +14,14 @@ from pathlib import Path
 
 from distributed import Client
 
+from bitloom import __version__
 from bitloom.errors import SimulationError
 from bitloom.simulate.build import SimBinary, cache_folder
 from bitloom.simulate.job import SimOptions, Workload, write_program
 from bitloom.simulate.part import run_part
 from bitloom.simulate.results import RunResult
+
+_JOIN_S = 30.0  #: how long a cluster may be without workers
 
 Part = tuple[tuple[RunResult, ...], float]
 
@@ -33,7 +36,8 @@ def run_on_cluster(
 ) -> list[Part]:
     """Results of images[first:end] for every part, in order, computed by the cluster at `address` (host:port).
 
-    Raises SimulationError when no cluster answers there within 10 s, or a worker fails.
+    Raises SimulationError when no cluster answers there within 10 s, no worker joins it within 30 s more, or a worker
+    fails.
     """
     try:
         client = Client(address, timeout="10s")
@@ -42,12 +46,27 @@ def run_on_cluster(
             f"no dask cluster answers at '{address}' ({error}); start one with `dask scheduler`"
         ) from None
     with client:
-        program = client.scatter(binary.path.read_bytes(), broadcast=True)
-        jobs = [
-            client.submit(_remote, program, binary, workload, list(images[a:b]), a, options, pure=False)
-            for a, b in parts
-        ]
-        results: list[Part] = client.gather(jobs)
+        try:
+            client.wait_for_workers(1, timeout=_JOIN_S)
+        except TimeoutError:
+            raise SimulationError(
+                f"the dask cluster at '{address}' has no worker; start one with `dask worker {address}`"
+            ) from None
+        try:
+            program = client.scatter(binary.path.read_bytes(), broadcast=True)
+            jobs = [
+                client.submit(_remote, program, binary, workload, list(images[a:b]), a, options, pure=False)
+                for a, b in parts
+            ]
+            results: list[Part] = client.gather(jobs)
+        except SimulationError:
+            raise
+        except Exception as error:  # whatever a worker, or the way to it, raises
+            raise SimulationError(
+                f"a worker of the dask cluster at '{address}' failed ({type(error).__name__}: {error}); every worker "
+                f"needs bitloom {__version__} and what it depends on, a writable BITLOOM_CACHE and a machine of the "
+                "same kind"
+            ) from error
     return results
 
 
