@@ -2,6 +2,8 @@
 
 import json
 import re
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -112,3 +114,16 @@ def test_pictures_of_an_exploration(found, kind):
     for data in pictures:
         assert len(data) > 5000
         assert data.startswith(b"\x89PNG") if kind == "png" else b"<svg" in data[:1000]
+
+
+def test_pictures_leave_the_users_own_alone():
+    """A notebook's backend and figures stay; pyplot is not even loaded."""
+    code = (
+        "import sys\n"
+        "from bitloom.report import architecture, hardware, plots\n"
+        "assert plots.percent_picture({'a': 50.0}).startswith('<svg')\n"
+        "hardware.hardware_figure('n', {'a': 1.0}, {'a': 2.0}, {'a': 1.0}, ('x', 'y'), {'4': [(1e3, 0.1)]})\n"
+        "assert 'matplotlib.pyplot' not in sys.modules\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr

@@ -5,7 +5,6 @@ from __future__ import annotations
 import io
 from collections.abc import Sequence
 
-import matplotlib.pyplot as plt
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
@@ -20,16 +19,16 @@ _INK, _GRID = "#22262b", "#dfe4ea"
 
 
 def _picture(figure: Figure, kind: str) -> bytes:
-    """SVG or PNG bytes; closes the figure."""
+    """SVG or PNG bytes."""
     buffer = io.BytesIO()
     metadata = {"Date": None} if kind == "svg" else None
     figure.savefig(buffer, format=kind, bbox_inches="tight", dpi=150, metadata=metadata)
-    plt.close(figure)
     return buffer.getvalue()
 
 
 def _axes(width: float, height: float) -> tuple[Figure, Axes]:
-    figure, axes = plt.subplots(figsize=(width, height))
+    figure = Figure(figsize=(width, height))
+    axes = figure.subplots()
     for side in ("top", "right"):
         axes.spines[side].set_visible(False)
     axes.grid(color=_GRID, linewidth=0.7)

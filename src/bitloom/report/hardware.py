@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-import matplotlib.pyplot as plt
 import numpy as np
+from matplotlib import colormaps
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter
 
@@ -26,7 +26,8 @@ def hardware_figure(
     free, bound: layer -> mean bits; prices: layer -> cycles per 1000 weight bits at the free allocation; labels: of the
     two allocations; fronts: label -> (cycles, loss) points, the loss above 0.
     """
-    figure, (bits, price, front) = plt.subplots(3, 1, figsize=(9, 9), height_ratios=(3, 1.2, 3), layout="constrained")
+    figure = Figure(figsize=(9, 9), layout="constrained")
+    bits, price, front = figure.subplots(3, 1, height_ratios=(3, 1.2, 3))
     names = list(free)
     x = np.arange(len(names))
     before, after = np.array(list(free.values())), np.array([bound[n] for n in names])
@@ -46,7 +47,7 @@ def hardware_figure(
     price.set_xticks(x[::step], names[::step], rotation=60, ha="right", fontsize=6.5)
     for axis in (bits, price):
         axis.set_xlim(-0.7, len(names) - 0.3)
-    colours = plt.get_cmap("viridis")(np.linspace(0.15, 0.8, max(1, len(fronts))))
+    colours = colormaps["viridis"](np.linspace(0.15, 0.8, max(1, len(fronts))))
     for (label, points), colour in zip(fronts.items(), colours, strict=True):
         ordered = sorted(points)
         front.plot(

@@ -1,16 +1,15 @@
-"""Pictures of the report, as inline SVG: one palette, one size, no chart junk."""
+"""Pictures of the report, as inline SVG: one palette, one size, no chart junk.
+
+Figures are made without pyplot: a notebook keeps its own backend and figures, and threads do not meet.
+"""
 
 from __future__ import annotations
 
 import io
 from collections.abc import Mapping, Sequence
 
-import matplotlib
 import numpy as np
 import numpy.typing as npt
-
-matplotlib.use("Agg")
-import matplotlib.pyplot as plt
 from matplotlib.axes import Axes
 from matplotlib.colors import BoundaryNorm, ListedColormap
 from matplotlib.figure import Figure
@@ -31,16 +30,20 @@ WIDTH_COLOURS = ("#22262b", "#e5e0ee", "#c6dbef", "#9ecae1", "#6baed6", "#3182bd
 
 
 def svg(figure: Figure) -> str:
-    """The figure as an <svg> element without XML header; closes the figure."""
+    """The figure as an <svg> element without XML header."""
     buffer = io.StringIO()
     figure.savefig(buffer, format="svg", bbox_inches="tight", metadata={"Date": None})
-    plt.close(figure)
     return inline(buffer.getvalue())
 
 
 def inline(text: str) -> str:
     """An SVG file without its XML header."""
     return text[text.index("<svg") :]
+
+
+def _axes(width: float, height: float) -> tuple[Figure, Axes]:
+    figure = Figure(figsize=(width, height))
+    return figure, figure.subplots()
 
 
 def bits_picture(bits: Mapping[str, npt.NDArray[np.int8]]) -> str:
@@ -51,7 +54,7 @@ def bits_picture(bits: Mapping[str, npt.NDArray[np.int8]]) -> str:
     for i, name in enumerate(names):
         ordered = np.sort(bits[name])[::-1]
         rows[i] = ordered[(np.arange(columns) * len(ordered)) // columns]
-    figure, axis = plt.subplots(figsize=(9, 0.6 + 0.2 * len(names)))
+    figure, axis = _axes(9, 0.6 + 0.2 * len(names))
     norm = BoundaryNorm(np.arange(-0.5, 9.5), 9)
     image = axis.imshow(rows, aspect="auto", cmap=ListedColormap(WIDTH_COLOURS), norm=norm, interpolation="nearest")
     axis.set_yticks(range(len(names)), [f"{n}  ({len(bits[n])})" for n in names], fontsize=7)
@@ -69,7 +72,7 @@ def cycles_picture(layers: Sequence[Mapping[str, object]]) -> str:
 
     Each layer: name, causes (cause -> cycles), model (cycles) or None.
     """
-    figure, axis = plt.subplots(figsize=(9, 0.8 + 0.22 * len(layers)))
+    figure, axis = _axes(9, 0.8 + 0.22 * len(layers))
     y = np.arange(len(layers))
     left = np.zeros(len(layers))
     for cause, colour in CAUSE_COLOURS.items():
@@ -97,7 +100,7 @@ def widths_picture(bits: Mapping[str, npt.NDArray[np.int8]], channel_weights: Ma
         counts = np.bincount(widths, minlength=9)
         shares += np.stack([counts * channel_weights[name], counts])
     shares *= 100.0 / np.maximum(shares.sum(axis=1, keepdims=True), 1)
-    figure, axis = plt.subplots(figsize=(9, 1.15))
+    figure, axis = _axes(9, 1.15)
     left = np.zeros(2)
     for width in WIDTHS:
         if not shares[:, width].any():
@@ -120,7 +123,7 @@ def widths_picture(bits: Mapping[str, npt.NDArray[np.int8]], channel_weights: Ma
 
 def percent_picture(rows: Mapping[str, float]) -> str:
     """Figures in percent as horizontal bars."""
-    figure, axis = plt.subplots(figsize=(5, 0.5 + 0.35 * len(rows)))
+    figure, axis = _axes(5, 0.5 + 0.35 * len(rows))
     y = np.arange(len(rows))
     axis.barh(y, list(rows.values()), color="#2f6db5", height=0.6)
     for i, value in enumerate(rows.values()):
@@ -136,7 +139,7 @@ def parts_picture(parts: Mapping[str, float], unit: str) -> str:
     """Parts of a sum as horizontal bars, largest first."""
     rows = sorted(parts.items(), key=lambda item: -item[1])
     total = sum(parts.values())
-    figure, axis = plt.subplots(figsize=(5, 0.5 + 0.35 * len(rows)))
+    figure, axis = _axes(5, 0.5 + 0.35 * len(rows))
     y = np.arange(len(rows))
     values = [v for _, v in rows]
     axis.barh(y, values, color="#7a5195", height=0.6)
@@ -154,7 +157,7 @@ def resources_picture(used: Mapping[str, float], available: Mapping[str, int]) -
     """Resources of the build as shares of the device."""
     names = [n for n in used if available.get(n)]
     share = [100.0 * used[n] / available[n] for n in names]
-    figure, axis = plt.subplots(figsize=(5, 0.5 + 0.35 * len(names)))
+    figure, axis = _axes(5, 0.5 + 0.35 * len(names))
     y = np.arange(len(names))
     axis.barh(y, [100.0] * len(names), color="#e6eaee", height=0.6)
     axis.barh(y, share, color=["#b3412f" if s > 100 else "#4c9f70" for s in share], height=0.6)
