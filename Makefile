@@ -11,7 +11,7 @@ setup: .venv/.done
 .venv/.done: pyproject.toml
 	$(PYTHON) -m venv .venv
 	.venv/bin/pip install -q --disable-pip-version-check torch==2.13.0
-	.venv/bin/pip install -q --disable-pip-version-check -e '.[test,demo,export]'
+	.venv/bin/pip install -q --disable-pip-version-check -e '.[test,demo]'
 	touch $@
 
 demo: setup

@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 
 import numpy as np
+import onnxruntime
 import pytest
 import torch
 
@@ -48,6 +49,15 @@ def test_it_ends_bit_exact_with_report_and_program(done):
     assert json.loads((out / "report.json").read_text())["simulation"]["cycles"] == run["cycles"]
     assert "bit-exact" in (out / "report.html").read_text()
     assert load(out / "program.bitloom").arch == named_arch("small")
+
+
+def test_the_onnx_file_gives_the_classes_of_the_hardware(done, images):
+    out, facts = done
+    session = onnxruntime.InferenceSession(str(out / "network.onnx"), providers=["CPUExecutionProvider"])
+    codes, logits = session.run(None, {"image": images[:20].numpy()})
+    assert codes[:2].argmax(1).tolist() == facts["simulation"]["classes"]["rtl"]
+    right = (logits.argmax(1) == np.arange(20) % 10).mean()
+    assert 100 * right == pytest.approx(facts["accuracy"]["integer"])
 
 
 def test_below_two_bits_with_binary_channels(graph, images, tmp_path):

@@ -22,6 +22,7 @@ from bitloom.data.images import Preprocess
 from bitloom.errors import BudgetError, DataError, GraphError, TargetError
 from bitloom.evaluate import Evaluation, evaluate
 from bitloom.explore.planned import planned_performance
+from bitloom.export.integer_onnx import save_onnx
 from bitloom.graph.execute import check_images
 from bitloom.graph.ir import Graph
 from bitloom.graph.shapes import shapes
@@ -105,7 +106,8 @@ def compile_model(
 ) -> dict[str, Any]:
     """Runs every step (or resumes it from `out/steps`) and returns the report's facts.
 
-    Writes out/program.bitloom, out/report.html, out/report.json and, for a Zynq MPSoC, out/board. Under `torchrun`
+    Writes out/program.bitloom, out/network.onnx (the integer network for any ONNX runtime), out/report.html,
+    out/report.json and, for a Zynq MPSoC, out/board. Under `torchrun`
     every process does the same up to the end of training; then only the first goes on, and the others return an empty
     record. calibration: normalised images, float (N, C, H, W). Raises a BitloomError that names what is wrong.
     """
@@ -165,6 +167,7 @@ def compile_model(
     planned = plan(ordered, arch, opts.batch)
     program: Program = journal.step("program", key, lambda: lower(ordered, planned))
     save(program, out / "program.bitloom")
+    save_onnx(qgraph, out / "network.onnx")
     board = None
     key += _evaluation_key(evaluation)
     if opts.board and device.mpsoc_part:
