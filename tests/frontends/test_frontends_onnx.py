@@ -169,6 +169,27 @@ def test_a_scaled_output_that_is_read_twice_is_not_scaled_for_the_other_reader()
     same(model(nodes, {"w": W, "s": array(5, 1, 1), "t": np.array([0, 5, 7, 6], np.int64)}))
 
 
+def test_a_norm_with_further_outputs_trains() -> None:
+    names = ["x", "g", "b", "m", "v"]
+    norm = helper.make_node("BatchNormalization", names, ["y", "", "", "mean", "var"], name="norm")
+    constants = {"g": array(4), "b": array(4), "m": array(4), "v": np.abs(array(4)) + 0.1}
+    proto = model([norm], constants)
+    proto.opset_import[0].version = 9
+    with pytest.raises(UnsupportedLayerError, match=r"'norm' \(BatchNormalization\): normalises with the statistics"):
+        from_onnx(proto)
+
+
+def test_control_flow_is_named() -> None:
+    """Also where its condition is a constant: the branches read tensors that no input names."""
+    branches = {
+        key: helper.make_graph([node(kind, "x", key)], key, [], [helper.make_tensor_value_info(key, 1, None)])
+        for key, kind in (("then_branch", "Relu"), ("else_branch", "Neg"))
+    }
+    proto = model([helper.make_node("If", ["c"], ["y"], name="choice", **branches)], {"c": np.array(True)})
+    with pytest.raises(UnsupportedLayerError, match=r"'choice' \(If\): is control flow; export the branch that"):
+        from_onnx(proto)
+
+
 @pytest.mark.parametrize("kind", ["Softmax", "LogSoftmax"])
 def test_a_last_softmax_is_left_out_and_said(kind: str) -> None:
     nodes = [node("Flatten", "x", "f"), node("Gemm", "f w", "g"), node(kind, "g", axis=-1)]

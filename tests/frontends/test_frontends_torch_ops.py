@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 import torch
@@ -235,3 +236,11 @@ def test_a_last_softmax_is_left_out() -> None:
     with_softmax = from_torch(nn.Sequential(net, nn.Softmax(1)), SHAPE)
     images = torch.randn(2, *SHAPE)
     assert torch.allclose(execute(with_softmax, images)[with_softmax.output], net(images), atol=1e-5)
+
+
+def test_threads_may_import_at_once() -> None:
+    torch.manual_seed(0)
+    nets = [nn.Sequential(nn.Conv2d(4, 4 + i, 3), nn.ReLU(), nn.Conv2d(4 + i, 3, 1)) for i in range(4)]
+    with ThreadPoolExecutor(4) as pool:
+        graphs = list(pool.map(lambda net: from_torch(net, SHAPE), nets))
+    assert [graph.nodes[1].op.weight.shape[0] for graph in graphs] == [4, 5, 6, 7]

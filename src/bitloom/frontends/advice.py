@@ -17,6 +17,7 @@ _AXES = (
     "keep (N, C, H, W) all through; of an ONNX file, turns to (N, H, W, C) and back are read too",
 )
 _SOFTMAX = ("is a softmax that is not the last layer over (N, classes)", "return logits; the class does not change")
+_CONTROL = ("is control flow", "export the branch that inference takes, alone")
 _CHOICE = ("chooses classes", "return logits; whoever reads them takes the largest")
 _NORM = ("normalises with statistics of the image", "use batch normalization behind convolutions")
 _BATCH = ("normalises with the statistics of the batch", "track running statistics and use eval mode")
@@ -31,6 +32,7 @@ _KNOWN: dict[str, tuple[str, str]] = {
     ),
     **dict.fromkeys(("mul", "div", "matmul", "bmm", "mm", "addmm", "pow", "sqrt", "einsum"), _PRODUCT),
     **dict.fromkeys(("sub", "rsub"), _DIFFERENCE),
+    **dict.fromkeys(("if", "loop", "scan", "while_loop", "cond"), _CONTROL),
     **dict.fromkeys(("argmax", "topk"), _CHOICE),
     **dict.fromkeys(("transpose", "permute", "movedim", "swapaxes"), _AXES),
     "_native_batch_norm_legit": _BATCH,

@@ -147,7 +147,8 @@ class _Walk:
         return found
 
     def _node(self, node: NodeProto) -> None:
-        if all(x in self.constants for x in node.input if x):
+        control = any(a.type == onnx.AttributeProto.GRAPH for a in node.attribute)  # may read tensors from outside
+        if all(x in self.constants for x in node.input if x) and not control:
             self._compute(node)
             return
         plain = node.domain in ("", "ai.onnx")

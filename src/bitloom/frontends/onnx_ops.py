@@ -52,7 +52,8 @@ def _conv(r: Reader) -> str:
 
 def _batch_norm(r: Reader) -> str:
     gamma, beta, mean, var = (r.weight(i, w) for i, w in enumerate(("weight", "bias", "mean", "variance"), start=1))
-    if gamma is None or beta is None or mean is None or var is None or r.attribute("training_mode", 0):
+    trains = r.attribute("training_mode", 0) or any(r.node.output[1:])  # before opset 14, further outputs say so
+    if gamma is None or beta is None or mean is None or var is None or trains:
         return r.unsupported("normalises with the statistics of the batch", "export the model in eval mode")
     return r.add(Affine(*batch_norm_affine(r.name, gamma, beta, mean, var, float(r.attribute("epsilon", 1e-5)))))
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import operator
+import threading
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -20,6 +21,7 @@ from bitloom.frontends.torch_ops import HANDLERS
 from bitloom.frontends.torch_reader import Reader
 from bitloom.graph.ir import Graph, Input, Shape
 
+_EXPORTING = threading.Lock()  #: torch.export takes one model at a time in a process
 _CONTAINERS = (nn.Sequential, nn.ModuleList, nn.ModuleDict)
 
 
@@ -73,7 +75,7 @@ def _export(module: nn.Module, shape: Shape, name: str) -> ExportedProgram:
     if not isinstance(result, Tensor):
         raise GraphError(f"model '{name}' returns a {type(result).__name__}, must return one tensor of logits")
     try:
-        with torch.no_grad(), warnings.catch_warnings():
+        with _EXPORTING, torch.no_grad(), warnings.catch_warnings():
             warnings.simplefilter("ignore", FutureWarning)  # torch.export's own, about its internals
             program: ExportedProgram = torch.export.export(module, (image,)).run_decompositions({})
             return program
