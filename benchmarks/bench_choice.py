@@ -1,8 +1,10 @@
 """By what measure should a hundred images choose between networks? `make bench-choice`.
 
-Candidates are the allocations that `compile` and the benchmarks choose between at a budget: HBP's for every trust and
-measure of rounding errors, the exact programs per layer for every smallest width. Images that the rounding has not seen
-are drawn into two parts, many times: one part chooses by each measure, the other says what divergence the choice has.
+Candidates are allocations such as `compile` and the benchmarks choose between at a budget: HBP's for every measure of
+rounding errors and trust, the exact programs per layer for every smallest width. Trusts are those of width 0, and those
+without width 1 at both ends; `compile` tries without width 1 what its choice for width 0 leads to. Images that the
+rounding has not seen are drawn into two parts, many times: one part chooses by each measure, the other says what
+divergence the choice has.
 ResNet-20 has 5000 JPEG training images for this (some of the pictures were seen lossless), the networks on ImageNet
 their 180 other calibration pictures, the plain view to choose and three views to measure. No test image is used.
 

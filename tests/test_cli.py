@@ -234,7 +234,7 @@ def test_finetune_ends_bit_exact_and_a_second_call_continues(own):
     assert facts["simulation"]["bit_exact"] and facts["mean_bits"] <= 2.5
     assert len(facts["training"]["losses"]) == 2 and len(facts["training"]["widths_changed"]) == 1
     assert {"train0", "resolve1", "train1"} <= {step["name"] for step in facts["steps"]}
-    assert list(facts["measure"]["divergence"]) == ["plain"]
+    assert list(facts["measure"]["least_loss_divergence"]) == ["plain"]
     again = CliRunner().invoke(app, [*FINETUNE, *options])
     facts = json.loads(again.stdout[again.stdout.index("{") :])
     assert all(step["resumed"] for step in facts["steps"])

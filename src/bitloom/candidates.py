@@ -18,14 +18,14 @@ from bitloom.allocate.allocation import WIDTHS
 from bitloom.allocate.hbp import LayerCosts
 from bitloom.allocate.probe import divergence_judge
 from bitloom.allocate.sensitivity import layer_costs
-from bitloom.allocate.trust import Solution, Trust, choose_trust
+from bitloom.allocate.trust import Allocated, Trust, choose_trust
 from bitloom.graph.ir import Graph
 from bitloom.journal import Journal
 from bitloom.quantize.observe import Calibration
 from bitloom.quantize.rounding import RoundedLayer
 from bitloom.quantize.statistics import StatisticsOptions, round_network
 
-S = TypeVar("S", bound=Solution)
+S = TypeVar("S", bound=Allocated)
 
 
 @dataclass(frozen=True, eq=False)

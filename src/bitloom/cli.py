@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import errno
 import json
-import math
 import sys
 from collections.abc import Callable
 from functools import wraps
@@ -28,7 +27,7 @@ from bitloom.frontends.load import check_model, load_model, read_model
 from bitloom.graph.ir import Graph
 from bitloom.graph.ir import Shape as GraphShape
 from bitloom.graph.printer import format_graph
-from bitloom.graph.shapes import shapes
+from bitloom.graph.shapes import class_count
 from bitloom.program.container import load
 from bitloom.program.disassemble import disassemble
 from bitloom.quantize.augment import Augment
@@ -328,7 +327,7 @@ def _load(model: str, weights: str | None, shape: str | None) -> Graph:
 
 def _warn_of_folders(folder: Path, images: ImageSet, graph: Graph) -> None:
     """Says where class folders need not be the network's classes; calibration itself needs no labels."""
-    doubt = images.doubt(math.prod(shapes(graph)[graph.output]))
+    doubt = images.doubt(class_count(graph))
     if doubt:
         typer.echo(f"warning: {folder}: {doubt}", err=True)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import dataclass
 from typing import Any
 
@@ -40,6 +41,12 @@ class Evaluation:
             raise DataError(
                 f"{len(self.labels)} labels for {len(self.images)} images; give one label an image, or none at all"
             )
+
+    def key(self) -> str:
+        """Identity of the images, the labels and whose they are."""
+        digest = hashlib.sha256(self.images.contiguous().numpy().tobytes())
+        digest.update(b"" if self.labels is None else self.labels.tobytes())
+        return f"{digest.hexdigest()} {self.calibrated}"
 
 
 def check_labels(labels: Labels) -> None:

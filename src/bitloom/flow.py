@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-import math
-from dataclasses import dataclass, fields, replace
+from dataclasses import asdict, dataclass, fields, replace
 from numbers import Integral, Real
 from pathlib import Path
 from typing import Any
@@ -25,16 +24,17 @@ from bitloom.explore.planned import planned_performance
 from bitloom.export.integer_onnx import save_onnx
 from bitloom.graph.execute import check_images
 from bitloom.graph.ir import Graph
-from bitloom.graph.shapes import shapes
+from bitloom.graph.shapes import class_count
 from bitloom.graph.verify import verify
 from bitloom.journal import Journal
+from bitloom.pictures import split_pictures
 from bitloom.program.container import Program, save
 from bitloom.program.lower import lower
 from bitloom.program.ordering import choose_order, reorder
 from bitloom.program.plan import plan
 from bitloom.quantize.equalize import EqualizeOptions, equalize
 from bitloom.quantize.finetune import print_progress
-from bitloom.quantize.observe import Calibration, CalibrationOptions, calibrate
+from bitloom.quantize.observe import Calibration, calibrate
 from bitloom.quantize.parallel import leads
 from bitloom.quantize.qgraph import QuantGraph
 from bitloom.quantize.quantize import quantize
@@ -46,7 +46,7 @@ from bitloom.retrain import Retrained, Training, retrain
 from bitloom.simulate.verify import verify_images
 from bitloom.target.arch import ArchConfig
 from bitloom.target.device import Device
-from bitloom.widths import WidthSolution, WidthSolver, weights
+from bitloom.widths import CycleFacts, WidthSolution, WidthSolver, weights
 
 
 @dataclass(frozen=True)
@@ -120,7 +120,7 @@ def compile_model(
     budget.weight_bits(weights(graph))  # refused before any work
     journal = Journal(out / "steps")
     key = _key(graph, calibration)
-    pictures = _pictures(calibration, opts.views)
+    pictures = split_pictures(calibration, opts.views)
     held_out = pictures.held_out
 
     original = graph
@@ -138,10 +138,12 @@ def compile_model(
     del made, tables  # a table of rounded rows is large
     key += f" {taken.table.measure} {widths.spare_key()}"
     weighed = taken.trust.weigh(taken.table.costs, WIDTHS)
-    solution = taken.solution
-    if widths.spares:
-        solution = journal.step("cycles", key, lambda: widths.spare(weighed, taken.solution))
-    cycle_facts = widths.cycle_facts(weighed, solution)
+
+    def settle() -> tuple[WidthSolution, CycleFacts]:
+        found = widths.spare(weighed, taken.solution)
+        return found, widths.cycle_facts(weighed, taken.solution, found)
+
+    solution, cycle_facts = journal.step("cycles", f"{key} {arch} {device}", settle)
     qgraph: QuantGraph = journal.step(
         "quantize", key, lambda: quantize(graph, solution.allocation, cal, rounded=taken.table.rounded)
     )
@@ -169,7 +171,7 @@ def compile_model(
     save(program, out / "program.bitloom")
     save_onnx(qgraph, out / "network.onnx")
     board = None
-    key += _evaluation_key(evaluation)
+    key += f" {evaluation.key()}"
     if opts.board and device.mpsoc_part:
         network: NetworkFacts = journal.step(
             "sample",
@@ -192,13 +194,14 @@ def compile_model(
         )
     facts = basic_facts(graph.name, arch, device, solution, journal.records, opts.batch)
     facts |= {"accuracy": accuracy, "image_edge": int(max(evaluation.images.shape[2:]))}
-    facts["measure"] = {"chosen": taken.table.measure, "divergence": divergences}  # KL to float on held-out images
+    # KL to float on held-out images: at the widths of least loss, before cycles are spared; and by stage of rounding.
+    facts["measure"] = {"chosen": taken.table.measure, "least_loss_divergence": divergences}
     facts["allocation"] |= trust_facts(taken.trust)
-    facts["rounding"] = {c.stage.value: c.divergence for c in stages}  # KL to float on held-out images, by stage
+    facts["rounding"] = {c.stage.value: c.divergence for c in stages}
     if trained is not None:
         facts["training"] = {"losses": trained.losses, "widths_changed": trained.changed}
     facts |= model_facts(model, arch, device) | layer_facts(model, run)
-    facts["latency"] = cycle_facts
+    facts["latency"] = asdict(cycle_facts)
     if run:
         facts["samples"] = sample_rows(chosen, evaluation.labels, run["classes"]["rtl"])
     facts["board"] = None if board is None else str(board.parent)
@@ -216,7 +219,7 @@ def _check(graph: Graph, evaluation: Evaluation, arch: ArchConfig, device: Devic
         raise DataError(f"evaluation is a {type(evaluation).__name__}; must be Evaluation(images, labels)")
     if not weights(graph):
         raise GraphError(f"'{graph.name}' has no layer with weights; there is nothing to quantize")
-    classes = math.prod(shapes(graph)[graph.output])
+    classes = class_count(graph)
     if classes < 2:
         raise GraphError(
             f"'{graph.name}' has one output, but widths are chosen by what they do to the classes of images; give it "
@@ -231,57 +234,11 @@ def _check(graph: Graph, evaluation: Evaluation, arch: ArchConfig, device: Devic
         )
 
 
-@dataclass(frozen=True, eq=False)
-class _Pictures:
-    """Calibration pictures. seen, held_out: plain images (N, C, H, W) of two thirds of them, and of the others.
-
-    every_view: of the pictures seen, one view of all after the other.
-    """
-
-    seen: Tensor
-    held_out: Tensor
-    every_view: Tensor
-
-    def by_picture(self) -> Tensor:
-        """`every_view` with the views of one picture next to each other."""
-        views = self.every_view.reshape(-1, len(self.seen), *self.every_view.shape[1:])
-        return views.transpose(0, 1).flatten(0, 1)
-
-
 def _usable(graph: Graph, images: Tensor, what: str) -> Tensor:
     """The images as float32, contiguous, without a gradient. DataError that calls them `what`."""
-    if not (isinstance(images, Tensor) and images.dim() == 4 and not len(images)):  # none: counted by `_pictures`
+    if not (isinstance(images, Tensor) and images.dim() == 4 and not len(images)):  # none: counted by `split_pictures`
         check_images(graph, images, what)
     return images.detach().to("cpu", torch.float32).contiguous()
-
-
-def _pictures(calibration: Tensor, views: int) -> _Pictures:
-    """DataError when the images are too few, equal, or no whole number of views."""
-    if len(calibration) % views:
-        raise DataError(
-            f"{len(calibration)} calibration images are no {views} views of each picture; give the images of "
-            "`load_images` with as many views, or views = 1"
-        )
-    pictures, least = len(calibration) // views, CalibrationOptions().min_images
-    split = 2 * pictures // 3
-    if split < least:
-        raise DataError(
-            f"{pictures} calibration images; give at least {-(-3 * least // 2)}: two thirds are calibrated on, the "
-            "others are held out to choose by"
-        )
-    parts = (
-        (calibration[:pictures], f"all {pictures} calibration images are equal"),
-        (calibration[:split], f"the first {split} of {pictures} calibration images are equal, and no others are seen"),
-        (
-            calibration[split:pictures],
-            f"the last {pictures - split} of {pictures} calibration images, held out to choose by, are equal",
-        ),
-    )
-    for part, text in parts:
-        if bool((part == part[:1]).all()):
-            raise DataError(f"{text}; give different images")
-    every_view = calibration.reshape(views, pictures, *calibration.shape[1:])[:, :split].flatten(0, 1)
-    return _Pictures(calibration[:split], calibration[split:pictures], every_view)
 
 
 def _key(graph: Graph, images: Tensor) -> str:
@@ -297,10 +254,3 @@ def _key(graph: Graph, images: Tensor) -> str:
                 digest.update(f"{field.name} {value}".encode())
     digest.update(images.contiguous().numpy().tobytes())
     return digest.hexdigest()
-
-
-def _evaluation_key(evaluation: Evaluation) -> str:
-    """Identity of the images and labels that are measured on."""
-    digest = hashlib.sha256(evaluation.images.contiguous().numpy().tobytes())
-    digest.update(b"" if evaluation.labels is None else evaluation.labels.tobytes())
-    return f"{digest.hexdigest()} {evaluation.calibrated}"

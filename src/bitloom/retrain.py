@@ -14,27 +14,23 @@ from functools import partial
 from typing import Generic, TypeVar
 
 import numpy as np
-import numpy.typing as npt
 from torch import Tensor
 
 from bitloom.allocate.hbp import LayerCosts
 from bitloom.allocate.sensitivity import layer_costs
-from bitloom.allocate.trust import Solution
+from bitloom.allocate.trust import Allocated
 from bitloom.errors import DataError
 from bitloom.graph.ir import Graph
 from bitloom.journal import Journal
 from bitloom.quantize.assemble import make_conv
 from bitloom.quantize.fake import dequantized
-from bitloom.quantize.finetune import FinetuneOptions, FinetuneResult, finetune
+from bitloom.quantize.finetune import FinetuneOptions, FinetuneResult, Labels, finetune
 from bitloom.quantize.observe import Calibration, calibrate
 from bitloom.quantize.qgraph import QConv, QNode, QuantGraph
 from bitloom.quantize.quantize import quantize
 from bitloom.quantize.statistics import round_network
 
-Labels = npt.NDArray[np.int64]
-
-
-S = TypeVar("S", bound=Solution)
+S = TypeVar("S", bound=Allocated)
 
 
 @dataclass(frozen=True, eq=False)

@@ -14,7 +14,7 @@ import numpy as np
 from bitloom.allocate.allocation import BitAllocation
 from bitloom.allocate.core import solve_exact
 from bitloom.allocate.grouping import group_channels
-from bitloom.allocate.knapsack import FloatArray, IntArray, Problem, Solution, solve
+from bitloom.allocate.knapsack import FloatArray, IntArray, Problem, Solution, relative_gap, solve
 
 TIE = 1e-30  #: of a weight at width 0, where costs do not tell widths apart; a quarter of it a bit more
 
@@ -114,7 +114,7 @@ def allocate(
     allocation = BitAllocation(
         dict(zip(names, np.split(bits, sizes), strict=True)), {n: layer.weights for n, layer in layers.items()}
     )
-    gap = 0.0 if best.objective <= 0 else max(0.0, (best.objective - full.bound) / best.objective)
+    gap = relative_gap(best.objective, full.bound)
     states = (
         len(cost) * math.log10(len(widths)),
         n_groups * math.log10(len(widths)),

@@ -63,8 +63,13 @@ class Solution:
 
     @property
     def gap(self) -> float:
-        """(objective - bound) / objective, 0 when the objective is 0."""
-        return 0.0 if self.objective <= 0 else max(0.0, (self.objective - self.bound) / self.objective)
+        """Of the objective to the bound."""
+        return relative_gap(self.objective, self.bound)
+
+
+def relative_gap(objective: float, bound: float) -> float:
+    """(objective - bound) / objective, 0 when the objective is 0 or no larger than the bound."""
+    return 0.0 if objective <= 0 else max(0.0, (objective - bound) / objective)
 
 
 @dataclass(frozen=True, eq=False)

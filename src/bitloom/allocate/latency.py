@@ -19,7 +19,7 @@ import numpy as np
 from bitloom.allocate.allocation import BitAllocation
 from bitloom.allocate.cycle_model import CycleModel
 from bitloom.allocate.hbp import LayerCosts, told_apart
-from bitloom.allocate.knapsack import IntArray, Problem, solve
+from bitloom.allocate.knapsack import IntArray, Problem, relative_gap, solve
 from bitloom.allocate.linearised import Asked, LinearisedCycles
 from bitloom.errors import BudgetError
 from bitloom.numerics.packing import TWO_PASS_BITS
@@ -203,7 +203,7 @@ class LatencyAllocator:
         self, found: Asked, bound: float, free_bound: float, seconds: float, limit: int, rounds: int
     ) -> LatencySolution:
         bound = min(bound, found.objective)
-        gap = 0.0 if found.objective <= 0 else (found.objective - bound) / found.objective
+        gap = relative_gap(found.objective, bound)
         allocation = BitAllocation(self.cycles.bits(found.choice), self.cycles.inputs)
         return LatencySolution(
             allocation, found.objective, bound, gap, free_bound, seconds, found.cycles, limit, rounds

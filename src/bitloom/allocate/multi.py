@@ -15,7 +15,7 @@ import numpy as np
 from scipy.optimize import linprog
 
 from bitloom.allocate.branch import local_branch
-from bitloom.allocate.knapsack import FloatArray, IntArray
+from bitloom.allocate.knapsack import FloatArray, IntArray, relative_gap
 from bitloom.errors import BudgetError
 
 
@@ -74,8 +74,8 @@ class MultiSolution:
 
     @property
     def gap(self) -> float:
-        """(objective - bound) / objective, 0 when the objective is 0."""
-        return 0.0 if self.objective <= 0 else max(0.0, (self.objective - self.bound) / self.objective)
+        """Of the objective to the bound."""
+        return relative_gap(self.objective, self.bound)
 
 
 def solve_multi(problem: MultiProblem, limits: tuple[int, ...], options: MultiOptions | None = None) -> MultiSolution:

@@ -21,8 +21,8 @@ NEVER = float("inf")
 PRUNED = (1.0, 4.0, 16.0, NEVER)  #: factors that are tried on the cost of width 0
 
 
-class Solution(Protocol):
-    """What a solver returns: an allocation, and what else it knows."""
+class Allocated(Protocol):
+    """What a solver of widths returns: an allocation, and what else it knows."""
 
     @property
     def allocation(self) -> BitAllocation:
@@ -30,7 +30,7 @@ class Solution(Protocol):
         ...
 
 
-S = TypeVar("S", bound=Solution)
+S = TypeVar("S", bound=Allocated)
 
 
 @dataclass(frozen=True)

@@ -65,6 +65,11 @@ def shapes(graph: Graph) -> dict[str, Shape]:
     return known
 
 
+def class_count(graph: Graph) -> int:
+    """Logits of a network, one a class. Raises GraphError as `shapes` does."""
+    return prod(shapes(graph)[graph.output])
+
+
 def infer(name: str, op: Op, xs: tuple[Shape, ...]) -> Shape:
     """Shape that `op`, called `name` in errors, makes of inputs of shapes `xs`; raises GraphError."""
     _count_inputs(name, op, xs)

@@ -27,7 +27,7 @@ from torch import Tensor, nn
 from bitloom.errors import DataError, TrainingError
 from bitloom.graph.execute import check_images
 from bitloom.graph.ir import Conv, Graph, Linear
-from bitloom.graph.shapes import shapes
+from bitloom.graph.shapes import class_count
 from bitloom.quantize.augment import Augment, augmented
 from bitloom.quantize.checkpoint import load_checkpoint, save_checkpoint
 from bitloom.quantize.lower import Lowered
@@ -234,7 +234,7 @@ def _check(graph: Graph, images: Tensor, labels: Labels | None, opts: FinetuneOp
         raise DataError(f"label_weight = {opts.label_weight:g}, but there are no labels; give labels or weight 0")
     if labels is not None and len(labels) != len(images):
         raise DataError(f"{len(labels)} labels for {len(images)} images; give one label an image")
-    classes = math.prod(shapes(graph)[graph.output])
+    classes = class_count(graph)
     if labels is not None and opts.label_weight > 0 and not (labels.min() >= 0 and labels.max() < classes):
         wrong = labels[(labels < 0) | (labels >= classes)][0]
         raise DataError(f"a training image has label {wrong}, but the classes of '{graph.name}' are 0 to {classes - 1}")

@@ -8,31 +8,13 @@ import torch
 from torch import nn
 
 from bitloom import zoo
-from bitloom.errors import (
-    BitloomError,
-    BudgetError,
-    DataError,
-    GraphError,
-    OutputError,
-    TargetError,
-    WeightsError,
-)
+from bitloom.errors import BitloomError, BudgetError, DataError, GraphError, OutputError, TargetError, WeightsError
 from bitloom.evaluate import Evaluation
 from bitloom.flow import CompileOptions, compile_model
 from bitloom.frontends.torch_export import from_torch
 from bitloom.target.arch import named_arch
 from bitloom.target.device import load_device
-from journeys import digits_graph, journey, noise
-
-
-@pytest.fixture(scope="module")
-def images():
-    return noise()
-
-
-@pytest.fixture(scope="module")
-def graph():
-    return digits_graph()
+from flow.journeys import journey
 
 
 @pytest.mark.parametrize("budget", [0.0, -1.0, 9.0])
