@@ -1,4 +1,8 @@
-"""The command line: a thin layer over the Python API. Results on stdout, progress and errors on stderr."""
+"""The command line: a thin layer over the Python API. Results on stdout, progress and errors on stderr.
+
+Longer than the house wishes: a line an option, and typer reads the options of `compile` and `finetune`, most of them
+the same, from the signature of each.
+"""
 
 from __future__ import annotations
 

@@ -107,9 +107,10 @@ def compile_model(
     """Runs every step (or resumes it from `out/steps`) and returns the report's facts.
 
     Writes out/program.bitloom, out/network.onnx (the integer network for any ONNX runtime), out/report.html,
-    out/report.json and, for a Zynq MPSoC, out/board. Under `torchrun`
-    every process does the same up to the end of training; then only the first goes on, and the others return an empty
-    record. calibration: normalised images, float (N, C, H, W). Raises a BitloomError that names what is wrong.
+    out/report.json and, for a Zynq MPSoC, out/board. Under `torchrun` every process does the same up to the end of
+    training; then only the first goes on, and the others return an empty record. calibration: normalised images, float
+    (N, C, H, W). Raises a BitloomError that names what is wrong. Every step is kept under a key that grows on the way:
+    it names all that the step depends on.
     """
     opts = CompileOptions() if options is None else options
     budget = opts.budget if isinstance(opts.budget, Budget) else Budget(mean_bits=opts.budget)
@@ -123,11 +124,14 @@ def compile_model(
     pictures = split_pictures(calibration, opts.views)
     held_out = pictures.held_out
 
+    # Calibration.
     original = graph
     if opts.equalize:
         key += f" equalized {opts.equalize:g}"
         graph = equalize(graph, pictures.seen, EqualizeOptions(power=opts.equalize))
     cal: Calibration = journal.step("calibrate", key, lambda: calibrate(graph, pictures.seen))
+
+    # Widths: rows rounded at every width by each measure of their errors, costs, allocation, cycles.
     widths = WidthSolver(graph, arch, device, budget)
     rounding_key = f"{key} {opts.views}"
     key = f"{rounding_key} {widths.key()} coherent {opts.coherent}"
@@ -144,6 +148,8 @@ def compile_model(
         return found, widths.cycle_facts(weighed, taken.solution, found)
 
     solution, cycle_facts = journal.step("cycles", f"{key} {arch} {device}", settle)
+
+    # Integers: rounded at these widths, refined, trained.
     qgraph: QuantGraph = journal.step(
         "quantize", key, lambda: quantize(graph, solution.allocation, cal, rounded=taken.table.rounded)
     )
@@ -164,6 +170,8 @@ def compile_model(
         qgraph, solution = trained.qgraph, trained.solution
         if not leads():
             return {}
+
+    # Program, and what a board needs beside it.
     key += f" {arch} {opts.batch}"
     ordered = reorder(qgraph, choose_order(qgraph, arch))
     planned = plan(ordered, arch, opts.batch)
@@ -181,6 +189,8 @@ def compile_model(
         board = write_board(arch, device, out / "board", program, network)
     else:
         remove_board(out / "board")  # an earlier run's, of another network or device
+
+    # Measurements and the proof on RTL.
     accuracy: dict[str, Any] = journal.step(
         "accuracy", key, lambda: evaluate(original, qgraph, evaluation, opts.evaluated)
     )
@@ -192,6 +202,8 @@ def compile_model(
             f"{key} {opts.simulated} {opts.structural}",
             lambda: verify_images(ordered, program, chosen, opts.structural, opts.cluster),
         )
+
+    # The report.
     facts = basic_facts(graph.name, arch, device, solution, journal.records, opts.batch)
     facts |= {"accuracy": accuracy, "image_edge": int(max(evaluation.images.shape[2:]))}
     # KL to float on held-out images: at the widths of least loss, before cycles are spared; and by stage of rounding.
