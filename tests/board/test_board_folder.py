@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import re
 import shutil
 import subprocess
@@ -165,6 +167,26 @@ def test_other_devices_and_programs_are_refused(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(OutputError, match="the board files cannot be written"):
         write_board(named_arch("tiny"), DEVICE, tmp_path / "file" / "board")
+
+
+@pytest.mark.parametrize("error", [OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)), KeyboardInterrupt()])
+def test_what_could_not_be_finished_is_taken_away(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: BaseException
+) -> None:
+    """A full disk or an interruption half way: no file stays that a later run would take for somebody else's."""
+
+    def fails(source: Path, target: Path) -> None:
+        target.write_text("half")
+        raise error
+
+    (tmp_path / "rtl").mkdir()
+    (tmp_path / "rtl" / "mine.v").write_text("")
+    monkeypatch.setattr("bitloom.board.write.shutil.copyfile", fails)
+    full = "No space left on device.; free space or choose another"
+    expected, text = (OutputError, full) if isinstance(error, OSError) else (KeyboardInterrupt, None)
+    with pytest.raises(expected, match=text):
+        write_board(named_arch("tiny"), DEVICE, tmp_path)
+    assert [p.relative_to(tmp_path).as_posix() for p in tmp_path.rglob("*")] == ["rtl", "rtl/mine.v"]
 
 
 @pytest.mark.parametrize(

@@ -43,23 +43,33 @@ def write_board(
         folder.mkdir(parents=True, exist_ok=True)
         remove_board(folder)
         others = _files(folder)
-        write_scripts(arch, chosen, write_rtl(arch, folder / "rtl"), program, folder)
-        (folder / "driver").mkdir(exist_ok=True)
-        for path in sorted(_DRIVER.iterdir()):
-            if path.is_file():
-                shutil.copyfile(path, folder / "driver" / path.name)
-        if program is not None:
-            (folder / "program").mkdir(exist_ok=True)
-            save(program, folder / "program" / "program.bitloom")
-        if network is not None:
-            write_network(network, folder / "program")
-        names = sorted(path.relative_to(folder).as_posix() for path in _files(folder) - others)
-        (folder / _WRITTEN).write_text("\n".join(names) + "\n")
+        try:
+            _write_all(arch, chosen, folder, program, network)
+            names = sorted(path.relative_to(folder).as_posix() for path in _files(folder) - others)
+            (folder / _WRITTEN).write_text("\n".join(names) + "\n")
+        except BaseException:  # a full disk, an interruption: no later run would know these files for its own
+            _remove(_files(folder) - others)
+            raise
     except OSError as error:
         raise OutputError(
-            f"{folder}: the board files cannot be written ({error.strerror}); choose another folder"
+            f"{folder}: the board files cannot be written ({error.strerror}); free space or choose another folder"
         ) from None
     return folder / "README.md"
+
+
+def _write_all(
+    arch: ArchConfig, settings: BoardSettings, folder: Path, program: Program | None, network: NetworkFacts | None
+) -> None:
+    write_scripts(arch, settings, write_rtl(arch, folder / "rtl"), program, folder)
+    (folder / "driver").mkdir(exist_ok=True)
+    for path in sorted(_DRIVER.iterdir()):
+        if path.is_file():
+            shutil.copyfile(path, folder / "driver" / path.name)
+    if program is not None:
+        (folder / "program").mkdir(exist_ok=True)
+        save(program, folder / "program" / "program.bitloom")
+    if network is not None:
+        write_network(network, folder / "program")
 
 
 def remove_board(folder: Path) -> None:
@@ -70,15 +80,20 @@ def remove_board(folder: Path) -> None:
     try:
         listed = (folder / _WRITTEN).read_text().splitlines() if (folder / _WRITTEN).is_file() else []
         written = [folder / name for name in listed if not Path(name).is_absolute() and ".." not in Path(name).parts]
-        for path in (*written, folder / _WRITTEN):
-            path.unlink(missing_ok=True)
-        for path in sorted({path.parent for path in written}, reverse=True):
-            if path.is_dir() and not any(path.iterdir()):
-                path.rmdir()
+        _remove({*written, folder / _WRITTEN} if listed else set())
     except OSError as error:
         raise OutputError(
             f"{folder}: the board files of an earlier run cannot be removed ({error.strerror}); choose another folder"
         ) from None
+
+
+def _remove(paths: set[Path]) -> None:
+    """Removes files and the folders that are empty then."""
+    for path in paths:
+        path.unlink(missing_ok=True)
+    for parent in sorted({path.parent for path in paths}, reverse=True):
+        if parent.is_dir() and not any(parent.iterdir()):
+            parent.rmdir()
 
 
 def _files(folder: Path) -> set[Path]:
