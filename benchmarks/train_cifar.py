@@ -1,11 +1,11 @@
 """Trains VGG-16 and ResNet-34 on CIFAR-10's 50 000 JPEG images: `make train-cifar`.
 
-Needs BITLOOM_DATA. Small images first (progressive resizing), then the whole 32x32 ones; ResNet-34 begins with one
-block a stage, the others joining as identities; SGD with Nesterov momentum, a rate that rises and falls once, label
-smoothing, mirrored and shifted images, convolutions in bfloat16 where the processor has it. Every random draw depends
-on the seed and the step alone: a run that was interrupted continues to the same weights. BatchNorm's statistics are
-measured anew at the end, in float32 on whole training images. The 10 000 test images are measured once, after the last
-step; nothing is chosen on them.
+Needs BITLOOM_DATA. Small images first (progressive resizing), then the whole 32x32 ones; ResNet-34 begins with the
+blocks that ResNet-18 learned on ImageNet, its other blocks as identities; SGD with Nesterov momentum, a rate that
+rises and falls once, label smoothing, mirrored and shifted images, convolutions in bfloat16 where the processor has
+it. Every random draw depends on the seed and the step alone: a run that was interrupted continues to the same
+weights. BatchNorm's statistics are measured anew at the end, in float32 on whole training images. The 10 000 test
+images are measured once, after the last step; nothing is chosen on them.
 
     python benchmarks/train_cifar.py [--networks vgg16_cifar resnet34_cifar] [--device cuda]
 
@@ -21,7 +21,7 @@ import math
 import os
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -36,6 +36,7 @@ from torch import Tensor, nn
 from bitloom import zoo
 from bitloom.data.cifar import normalise, read_jpeg
 from bitloom.errors import DataError, TrainingError
+from bitloom.frontends.weights import load_state_dict
 from bitloom.quantize.checkpoint import load_checkpoint, save_checkpoint
 from bitloom.quantize.parallel import Group, process_group
 
@@ -44,11 +45,12 @@ SHIFT = 4  #: pixels that an image is moved by at most
 
 @dataclass(frozen=True)
 class Recipe:
-    """stages: (side of the images in pixels, epochs at it, residual blocks of each stage that take part: 0 for all), in
-    order. peak: the highest learning rate, reached after `warmup` of all steps and falling to 0 in a straight line.
-    every: steps between checkpoints."""
+    """stages: (side of the images in pixels, epochs at it), in order. start: weights of another network below the data
+    folder, taken where they fit. peak: the highest learning rate, reached after `warmup` of all steps and falling to 0
+    in a straight line. every: steps between checkpoints."""
 
-    stages: tuple[tuple[int, float, int], ...]
+    stages: tuple[tuple[int, float], ...]
+    start: str | None = None
     peak: float = 0.1
     warmup: float = 0.2
     batch: int = 128
@@ -58,14 +60,16 @@ class Recipe:
     every: int = 100
     seed: int = 0
 
-    def steps(self, count: int) -> list[tuple[int, int]]:
-        """Side of the images and blocks of every step, for `count` training images."""
-        return [(side, blocks) for side, n, blocks in self.stages for _ in range(round(n * count / self.batch))]
+    def sides(self, count: int) -> list[int]:
+        """Side of the images at every step, for `count` training images."""
+        return [side for side, epochs in self.stages for _ in range(round(epochs * count / self.batch))]
 
 
 RECIPES = {
-    "vgg16_cifar": Recipe(((16, 4.0, 0), (24, 2.0, 0), (32, 2.5, 0))),
-    "resnet34_cifar": Recipe(((16, 3.0, 1), (16, 3.0, 0), (24, 0.5, 0), (32, 0.35, 0))),
+    "vgg16_cifar": Recipe(((16, 4.0), (24, 2.0), (32, 2.5))),
+    "resnet34_cifar": Recipe(
+        ((16, 1.0), (24, 1.0), (32, 1.0)), start="imagenet/weights/resnet18_hybrid.npz", peak=0.02
+    ),
 }
 
 
@@ -85,7 +89,7 @@ def train(
     """
     if len(pixels) < recipe.batch:
         raise DataError(f"{len(pixels)} images for batches of {recipe.batch}; give more images or a smaller batch")
-    steps = recipe.steps(len(pixels))
+    sides = recipe.sides(len(pixels))
     with process_group(device) as group:
         module.to(group.device, memory_format=torch.channels_last).train()  # type: ignore[call-overload]
         round_pools_up(module)
@@ -95,26 +99,21 @@ def train(
         losses: list[float] = []
         if checkpoint is not None and checkpoint.exists():
             first, losses = load_checkpoint(checkpoint, identity, module, optimizer)
-        model, depth = group.wrap(module), 0
+        model = group.wrap(module)
         since, total, count = time.perf_counter(), 0.0, 0
-        for step in range(first, len(steps)):
-            side, blocks = steps[step]
-            if blocks != depth:
-                take_blocks(module, blocks)
-                model, depth = group.wrap(module), blocks
+        for step in range(first, len(sides)):
             for part in optimizer.param_groups:
-                part["lr"] = recipe.peak * _rate((step + 1) / len(steps), recipe.warmup)
-            x, y = _batch(pixels, labels, step, side, recipe, group)
+                part["lr"] = recipe.peak * _rate((step + 1) / len(sides), recipe.warmup)
+            x, y = _batch(pixels, labels, step, sides[step], recipe, group)
             total += _step(model, optimizer, x, y, step, recipe, group.device)
             count += 1
-            if count == recipe.every or step + 1 == len(steps):
+            if count == recipe.every or step + 1 == len(sides):
                 losses.append(group.mean(total / count))
                 if group.rank == 0 and report is not None:
-                    report(step + 1, len(steps), losses[-1], count * recipe.batch / (time.perf_counter() - since))
+                    report(step + 1, len(sides), losses[-1], count * recipe.batch / (time.perf_counter() - since))
                 if group.rank == 0 and checkpoint is not None:
                     save_checkpoint(checkpoint, identity, step + 1, losses, module, optimizer)
                 since, total, count = time.perf_counter(), 0.0, 0
-        take_blocks(module, 0)
         _measure_norms(module, pixels, recipe, group.device)
         module.to("cpu").eval()
 
@@ -124,26 +123,6 @@ def round_pools_up(module: nn.Module) -> None:
     for pool in module.modules():
         if isinstance(pool, nn.MaxPool2d):
             pool.ceil_mode = True
-
-
-def take_blocks(module: nn.Module, count: int) -> None:
-    """Only the first `count` residual blocks of each stage compute and learn; 0: all.
-
-    A block whose last BatchNorm has the scale 0 changes nothing, so that it can join later as if it had been there all
-    the time (after Net2Net, Chen et al., 2016).
-    """
-    for stage in module.children():
-        if isinstance(stage, nn.Sequential) and hasattr(stage[0], "bn2"):
-            for index, block in enumerate(stage):
-                idle = 0 < count <= index
-                block.requires_grad_(not idle)
-                block.__dict__.pop("forward", None)
-                if idle:
-                    block.forward = _same
-
-
-def _same(x: Tensor) -> Tensor:
-    return x
 
 
 def _rate(progress: float, warmup: float) -> float:
@@ -247,7 +226,8 @@ def main() -> int:
     for network in args.networks:
         torch.manual_seed(RECIPES[network].seed)
         module = zoo.build(network)
-        quiet_branches(module)
+        start = RECIPES[network].start
+        begin(module, load_state_dict(journey.DATA / start) if start else {})
         since = time.perf_counter()
         checkpoint = journey.CIFAR_WEIGHTS / f"{network}.training"
         train(module, pixels, labels, RECIPES[network], checkpoint, args.device, _print(network))
@@ -258,11 +238,21 @@ def main() -> int:
     return 0
 
 
-def quiet_branches(module: nn.Module) -> None:
-    """Residual blocks begin as the identity (Goyal et al., 2017): the scale of their last BatchNorm is 0."""
+def begin(module: nn.Module, learned: Mapping[str, Tensor]) -> None:
+    """Residual blocks begin as the identity (the scale of their last BatchNorm is 0, Goyal et al., 2017), but those
+    that a shallower network of the same widths has learned begin with its weights (after Net2Net, Chen et al., 2016).
+
+    learned: its weights by torchvision's keys. What has another name or shape is left out, but for the stem, whose
+    larger kernel is pooled to the size of the network's own (images are smaller, and so are their edges).
+    """
     for block in module.modules():
         if isinstance(norm := getattr(block, "bn2", None), nn.BatchNorm2d):
             nn.init.zeros_(norm.weight)
+    own = module.state_dict()
+    fitting = {key: value for key, value in learned.items() if key in own and own[key].shape == value.shape}
+    if "conv1.weight" in learned and "conv1.weight" not in fitting:
+        fitting["conv1.weight"] = F.adaptive_avg_pool2d(learned["conv1.weight"].float(), own["conv1.weight"].shape[2:])
+    module.load_state_dict(fitting, strict=False)
 
 
 def _print(network: str) -> Callable[[int, int, float, float], None]:
@@ -285,6 +275,7 @@ def _write(network: str, percent: float, count: int, seconds: float, args: argpa
         "n": count,
         "data": "cifar10_test_jpeg",
         "stages": [list(stage) for stage in recipe.stages],
+        "start": recipe.start,
         "batch": recipe.batch,
         "peak_rate": recipe.peak,
         "seed": recipe.seed,

@@ -17,7 +17,7 @@ from bitloom.errors import DataError, TrainingError
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "benchmarks"))
 recipe_of = importlib.import_module("train_cifar")
-RECIPE = recipe_of.Recipe(((8, 1.0, 1), (32, 1.0, 0)), peak=0.02, warmup=0.4, batch=8, every=2)
+RECIPE = recipe_of.Recipe(((8, 1.0), (32, 1.0)), peak=0.02, warmup=0.4, batch=8, every=2)
 
 
 def _images(n: int = 32) -> tuple[np.ndarray, np.ndarray]:
@@ -30,7 +30,7 @@ def _images(n: int = 32) -> tuple[np.ndarray, np.ndarray]:
 def _network() -> nn.Module:
     torch.manual_seed(0)
     module = zoo.build("resnet20")
-    recipe_of.quiet_branches(module)
+    recipe_of.begin(module, {})
     return module
 
 
@@ -107,17 +107,25 @@ def test_pools_of_vgg_keep_small_images_alive() -> None:
     assert torch.equal(module(x), before) and module(x[:, :, :16, :16]).shape == (2, 10)
 
 
-def test_blocks_join_as_identities() -> None:
-    module = _network().eval()
-    x = torch.randn(2, 3, 32, 32, generator=torch.Generator().manual_seed(1))
-    whole = module(x).detach()
-    recipe_of.take_blocks(module, 1)
-    module(x).sum().backward()
-    assert torch.equal(module(x), whole)
-    assert module.layer1[0].conv1.weight.grad is not None and module.layer1[1].conv1.weight.grad is None
-    recipe_of.take_blocks(module, 0)
-    module(x).sum().backward()
-    assert module.layer1[1].bn2.weight.grad is not None and torch.equal(module(x), whole)
+def test_blocks_begin_as_a_shallower_network_or_as_identities() -> None:
+    torch.manual_seed(0)
+    shallow = zoo.build("resnet18").eval()
+    with torch.no_grad():
+        for norm in (m for m in shallow.modules() if isinstance(m, nn.BatchNorm2d)):
+            norm.weight.uniform_(0.5, 1.5)
+            norm.running_mean.uniform_(-1, 1)
+    deep = zoo.build("resnet34_cifar").eval()
+    recipe_of.begin(deep, shallow.state_dict())
+    x = torch.rand(1, 64, 8, 8, generator=torch.Generator().manual_seed(1))
+    for name in ("layer1", "layer2", "layer3", "layer4"):
+        expected = getattr(shallow, name)(x).detach()
+        assert torch.equal(getattr(deep, name)(x), expected)
+        x = expected
+    stem, pooled = shallow.conv1.weight, deep.conv1.weight
+    torch.testing.assert_close(pooled[:, :, 1, 1], stem[:, :, 2:5, 2:5].mean(dim=(2, 3)))
+    assert deep.fc.weight.shape == (10, 512)  # the classes are others: its own first weights stay
+    deep.layer1(torch.rand(1, 64, 8, 8)).sum().backward()
+    assert deep.layer1[2].bn2.weight.grad is not None  # an identity learns
 
 
 def test_rates_rise_and_fall_once() -> None:
