@@ -3,6 +3,7 @@
 Accelerator: cycles of the performance model at the device's clock and the energy estimate of explore/energy.py,
 uniform 4-bit weights. CPU: measured latency at batch 1 on one and two threads, the best runtime of those installed;
 power from RAPL where it can be read, else a data sheet's, named so. Weights are random: neither side depends on them.
+GPUs: published figures of ResNet-50 (gpu_published.py), beside the same estimate.
 Usage: python benchmarks/bench_energy.py [--networks NAME ...]
 """
 
@@ -17,6 +18,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+import gpu_published
 from cpu_baseline import DATASHEET, DATASHEET_WATTS_PER_CORE, latencies
 
 from bitloom.allocate.allocation import uniform
@@ -99,6 +101,7 @@ def main() -> int:
             "cpu": _cpu_name(), "cpu_threads_here": os.cpu_count(),
             "energy_coefficients_pj": {k: {"picojoules": c.picojoules, "source": c.source} for k, c in ENERGY.items()},
             "rows": [rows[n] for n in NETWORKS if n in rows],
+            "gpus": gpu_published.beside(rows["resnet50"]["accelerator"]) if "resnet50" in rows else [],
         }  # fmt: skip
         RESULT.write_text(json.dumps(result, indent=1) + "\n")
     return 0
