@@ -68,7 +68,7 @@ class Recipe:
 RECIPES = {
     "vgg16_cifar": Recipe(((16, 4.0), (24, 2.0), (32, 2.5))),
     "resnet34_cifar": Recipe(
-        ((16, 1.0), (24, 1.0), (32, 1.0)), start="imagenet/weights/resnet18_hybrid.npz", peak=0.02
+        ((24, 0.5), (32, 1.2)), start="imagenet/weights/resnet18_hybrid.npz", peak=0.006
     ),
 }
 
