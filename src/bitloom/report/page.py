@@ -78,7 +78,8 @@ def _cards(facts: Facts) -> list[dict[str, str]]:
     simulation = facts.get("simulation")
     if simulation:
         exact = simulation["bit_exact"]
-        compared = f"{simulation['layers_compared']} tensors, {simulation['images']} images on RTL"
+        count = simulation["images"]
+        compared = f"{simulation['layers_compared']} tensors, {count} image{'' if count == 1 else 's'} on RTL"
         cards.append(card("bit-exact" if exact else "MISMATCH", compared, "ok" if exact else "bad"))
     cycles = simulation["cycles"] if simulation else facts.get("model_cycles")
     if cycles:
