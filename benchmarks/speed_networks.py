@@ -37,7 +37,7 @@ from bitloom.target.device import load_device
 NETWORKS = ("resnet18", "resnet34", "resnet50", "vgg16")
 BUDGET = 4.0  #: mean bits per weight
 #: Bound of the modelled cycles of one image on the build `full`.
-CYCLES = {"resnet18": 180_000, "resnet50": 415_000}
+CYCLES = {"resnet18": 177_500, "resnet50": 415_000}
 FC_BITS = 3  #: of VGG-16's fully connected layers: 103 M weights that DDR has to deliver
 SEED = 20261124
 
