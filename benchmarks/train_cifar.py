@@ -67,9 +67,7 @@ class Recipe:
 
 RECIPES = {
     "vgg16_cifar": Recipe(((16, 4.0), (24, 2.0), (32, 2.5))),
-    "resnet34_cifar": Recipe(
-        ((24, 0.5), (32, 1.2)), start="imagenet/weights/resnet18_hybrid.npz", peak=0.006
-    ),
+    "resnet34_cifar": Recipe(((24, 0.5), (32, 1.2)), start="imagenet/weights/resnet18_hybrid.npz", peak=0.006),
 }
 
 
