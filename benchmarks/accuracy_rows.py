@@ -88,7 +88,7 @@ def allocation_of(row: Row, prepared: Prepared, judge: Callable[[BitAllocation],
                     lambda b: _naive(costs, b, budget), (1, 2) if row.rounding == "gptq" else (2,), judge
                 )
             case "per_layer":
-                return best_per_layer(p.costs, WIDTHS, budget, judge)
+                return best_per_layer(p.costs, WIDTHS, budget, judge, (0, *SMALLEST))  # 0: whole layers may go
             case "greedy":
                 return best_smallest(lambda b: greedy(p.costs, WIDTHS, budget, b), SMALLEST, judge)
             case "uniform":
