@@ -63,14 +63,6 @@ class Behind:
 DraftOp = Op | Affine | Select | Reshape | Probabilities | Unknown | Behind
 
 
-@dataclass(frozen=True)
-class ReluBefore:
-    """A ReLU that made a tensor, and what it reads."""
-
-    limit: float | None
-    inputs: tuple[str, ...]
-
-
 @dataclass(frozen=True, eq=False)
 class DraftLayer:
     """One layer as read; its name is the name of its tensor."""
@@ -94,10 +86,20 @@ class Draft:
     rounded: list[tuple[str, float]] = field(default_factory=list)
     remarks: list[Finding] = field(default_factory=list)
 
-    def relu(self, name: str) -> ReluBefore | None:
-        """The ReLU that made a tensor, None where another layer did."""
-        layer = next(layer for layer in reversed(self.layers) if layer.name == name)
-        return ReluBefore(layer.op.limit, layer.inputs) if isinstance(layer.op, Relu) else None
+    def is_relu(self, tensor: str) -> bool:
+        """Whether a ReLU made a tensor."""
+        return isinstance(self._maker(tensor).op, Relu)
+
+    def clamp(self, name: str, tensor: str, limit: float | None) -> str:
+        """Appends a clamp of a tensor from 0 up to `limit`; behind a ReLU, one that clamps as both do."""
+        maker = self._maker(tensor)
+        if not isinstance(maker.op, Relu):
+            return self.add(name, Relu(limit), (tensor,))
+        limits = [x for x in (limit, maker.op.limit) if x is not None]
+        return self.add(name, Relu(min(limits, default=None)), maker.inputs)
+
+    def _maker(self, tensor: str) -> DraftLayer:
+        return next(layer for layer in reversed(self.layers) if layer.name == tensor)
 
     def add(self, name: str, op: DraftOp, inputs: tuple[str, ...] = (), shape: Shape | None = None) -> str:
         """Appends a layer and returns its tensor's name: `name`, with a number behind it when that is taken.

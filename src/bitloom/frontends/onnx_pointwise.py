@@ -26,13 +26,9 @@ def _clip(r: Reader) -> str:
 def _clamp(r: Reader, low: float, high: float) -> str:
     """A clamp of the one tensor: from 0, or of what a ReLU has clamped from 0 already."""
     high = np.inf if high > 3e38 else high
-    relu = r.draft.relu(r.names[0])
-    if high <= 0 or low > 0 or (low < 0 and relu is None):
+    if high <= 0 or low > 0 or (low < 0 and not r.draft.is_relu(r.names[0])):
         return r.unsupported(f"clamps to {low:g}..{high:g}", "use ReLU or a clamp from 0 to a positive limit")
-    if relu is None:
-        return r.add(Relu(None if high == np.inf else high))
-    limit = min(high, np.inf if relu.limit is None else relu.limit)
-    return r.draft.add(r.name, Relu(None if limit == np.inf else limit), relu.inputs)
+    return r.draft.clamp(r.name, r.names[0], None if high == np.inf else high)
 
 
 def _max(r: Reader) -> str:
@@ -44,7 +40,7 @@ def _max(r: Reader) -> str:
 
 def _min(r: Reader) -> str:
     high = _other_scalar(r)
-    if high is None or r.draft.relu(r.names[0]) is None:
+    if high is None or not r.draft.is_relu(r.names[0]):
         return r.unsupported("takes the smaller of two values", "only min(relu(x), limit), a ReLU6, can be expressed")
     return _clamp(r, 0.0, high)
 

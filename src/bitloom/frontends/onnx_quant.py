@@ -18,7 +18,6 @@ from onnx import NodeProto
 from bitloom.errors import GraphError
 from bitloom.frontends.findings import Finding, Severity
 from bitloom.frontends.onnx_reader import Array, Reader
-from bitloom.graph.ir import Relu
 
 Floats = npt.NDArray[np.float64]
 
@@ -117,11 +116,7 @@ def _quant(r: Reader) -> str:
 def _unsigned(r: Reader, largest: Floats) -> str:
     """Clipped from 0 to one limit; where every channel has its own, from 0 alone."""
     limit = float(largest[0]) if np.all(largest == largest[0]) else None
-    relu = r.draft.relu(r.names[0])
-    if relu is None:
-        return r.add(Relu(limit))
-    limits = [x for x in (limit, relu.limit) if x is not None]
-    return r.draft.add(r.name, Relu(min(limits, default=None)), relu.inputs)
+    return r.draft.clamp(r.name, r.names[0], limit)
 
 
 def _bipolar(r: Reader) -> str:

@@ -25,18 +25,15 @@ def _clamp(r: Reader) -> str:
         "hardtanh": ("min_val", "max_val"), "clamp": ("min", "max"), "clamp_min": ("min", ""), "clamp_max": ("", "max"),
     }[r.kind]  # fmt: skip
     low, high = (r.arg(name) if name else None for name in names)
-    relu = r.draft.relu(str(r.tensor("self")))
-    if low is None and relu is not None:
+    tensor = str(r.tensor("self"))
+    behind_relu = r.draft.is_relu(tensor)
+    if low is None and behind_relu:
         low = 0
     if low is None or isinstance(low, fx.Node) or isinstance(high, fx.Node):
         return r.unsupported(f"clamps to {low}..{high}", "use ReLU or a clamp from 0 to a positive limit")
-    if low > 0 or (low < 0 and relu is None) or (high is not None and high <= 0):
+    if low > 0 or (low < 0 and not behind_relu) or (high is not None and high <= 0):
         return r.unsupported(f"clamps to {low}..{high}", "use ReLU or a clamp from 0 to a positive limit")
-    high = None if high is None or high == float("inf") else float(high)
-    if relu is None:
-        return r.add(Relu(high), r.tensor("self"))
-    limits = [x for x in (high, relu.limit) if x is not None]
-    return r.add(Relu(min(limits, default=None)), *relu.inputs)
+    return r.draft.clamp(r.name, tensor, None if high is None or high == float("inf") else float(high))
 
 
 def _threshold(r: Reader) -> str:
