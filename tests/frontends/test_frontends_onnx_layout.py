@@ -11,13 +11,14 @@ import onnxruntime
 import pytest
 import torch
 from hypothesis import HealthCheck, given, settings
-from onnx import TensorProto, helper, numpy_helper
+from onnx import helper, numpy_helper
 from torch import nn
 
 from bitloom.errors import GraphError, UnsupportedLayerError
 from bitloom.frontends.onnx_import import from_onnx
 from bitloom.graph.execute import execute
 from bitloom.graph.ir import Conv, Flatten, GlobalAvgPool, Graph, Linear, Relu
+from frontends import onnx_models
 from frontends.test_frontends_property import SHAPE, networks
 
 TO_NCHW, TO_NHWC = [0, 3, 1, 2], [0, 2, 3, 1]
@@ -34,14 +35,7 @@ def node(kind: str, inputs: str, output: str = "y", **attributes: Any) -> onnx.N
 
 def model(nodes: list[onnx.NodeProto], constants: dict[str, np.ndarray]) -> onnx.ModelProto:
     """A model of an image (n, 9, 8, 4), channels last."""
-    graph = helper.make_graph(
-        nodes,
-        "net",
-        [helper.make_tensor_value_info("x", TensorProto.FLOAT, ("n", 9, 8, 4))],
-        [helper.make_tensor_value_info("y", TensorProto.FLOAT, None)],
-        [numpy_helper.from_array(value, name) for name, value in constants.items()],
-    )
-    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=9)
+    return onnx_models.model(nodes, constants, ("n", 9, 8, 4))
 
 
 def same(proto: onnx.ModelProto) -> Graph:

@@ -10,7 +10,7 @@ import onnx
 import onnxruntime
 import pytest
 import torch
-from onnx import TensorProto, helper, numpy_helper
+from onnx import helper
 from qonnx.custom_op.general.bipolar_quant import binary_quant
 from qonnx.custom_op.general.intquant import int_quant
 
@@ -20,6 +20,7 @@ from bitloom.frontends.findings import Severity
 from bitloom.frontends.onnx_import import from_onnx
 from bitloom.graph.execute import execute
 from bitloom.graph.ir import Conv, Graph, Linear, Relu
+from frontends import onnx_models
 
 DOMAIN = "qonnx.custom_op.general"
 RANDOM = np.random.default_rng(11)
@@ -35,15 +36,7 @@ def quant(inputs: str, output: str, kind: str = "Quant", domain: str = DOMAIN, *
 
 
 def model(nodes: list[onnx.NodeProto], constants: dict[str, np.ndarray]) -> onnx.ModelProto:
-    graph = helper.make_graph(
-        nodes,
-        "net",
-        [helper.make_tensor_value_info("x", TensorProto.FLOAT, (1, 4, 9, 8))],
-        [helper.make_tensor_value_info("y", TensorProto.FLOAT, None)],
-        [numpy_helper.from_array(value, name) for name, value in constants.items()],
-    )
-    opsets = [helper.make_opsetid("", 18), *(helper.make_opsetid(d, 1) for d in (DOMAIN, "onnx.brevitas"))]
-    return helper.make_model(graph, opset_imports=opsets, ir_version=9)
+    return onnx_models.model(nodes, constants, (1, 4, 9, 8), domains=(DOMAIN, "onnx.brevitas"))
 
 
 def weight_of(graph: Graph) -> np.ndarray:
