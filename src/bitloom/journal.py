@@ -81,13 +81,11 @@ class Journal:
                 file.write(summed.trailer)
             temporary.replace(path)
         except OSError as error:
-            temporary.unlink(missing_ok=True)  # a full disk gets its space back
             raise OutputError(
                 f"{path}: cannot be written ({error.strerror}); free space or choose another --out"
             ) from None
-        except BaseException:
-            temporary.unlink(missing_ok=True)
-            raise
+        finally:
+            temporary.unlink(missing_ok=True)  # half a step, whose space a full disk gets back
         self.records.append(record_now)
         self._say(f"{name}: {record_now.seconds:.1f} s, {record_now.peak_rss_mib:.0f} MiB")
         return result
