@@ -17,7 +17,6 @@ import torch
 from torch import Tensor
 
 from bitloom import zoo
-from bitloom.allocate.allocation import WIDTHS
 from bitloom.allocate.estimators.fisher import ChannelFisher
 from bitloom.allocate.hbp import LayerCosts, binary_only_in
 from bitloom.allocate.probe import Probe
@@ -28,6 +27,7 @@ from bitloom.data.cifar import load_jpeg, load_lossless
 from bitloom.data.images import ImageSet, Preprocess, Views, load_images
 from bitloom.flow import CompileOptions
 from bitloom.frontends.load import load_model
+from bitloom.graph.allocation import WIDTHS
 from bitloom.graph.execute import execute
 from bitloom.graph.ir import Graph
 from bitloom.journal import Journal

@@ -14,7 +14,6 @@ import torch.nn.functional as F
 from accuracy_networks import Prepared
 from torch import Tensor
 
-from bitloom.allocate.allocation import WIDTHS, BitAllocation, uniform
 from bitloom.allocate.hbp import LayerCosts, allocate, binary_only_in
 from bitloom.allocate.probe import Probe, divergence, log_probabilities
 from bitloom.allocate.trust import choose_trust
@@ -24,6 +23,7 @@ from bitloom.baselines.ompq import ompq
 from bitloom.baselines.search import greedy, random_allocation
 from bitloom.errors import BudgetError
 from bitloom.evaluate import Evaluation, evaluate
+from bitloom.graph.allocation import WIDTHS, BitAllocation, uniform
 from bitloom.graph.execute import execute
 from bitloom.journal import sources_digest
 from bitloom.quantize.quantize import QuantizeOptions, quantize

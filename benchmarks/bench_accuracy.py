@@ -45,7 +45,7 @@ from accuracy_rows import (
 )
 from scipy.stats import binomtest
 
-from bitloom.allocate.allocation import BitAllocation
+from bitloom.graph.allocation import BitAllocation
 from bitloom.journal import sources_digest
 from bitloom.quantize.curvature import CHOICE_TEMPERATURE
 

@@ -36,13 +36,13 @@ from accuracy_networks import NETWORKS, Prepared, prepare_measures, unseen_views
 from accuracy_rows import float_logits
 from torch import Tensor
 
-from bitloom.allocate.allocation import WIDTHS, BitAllocation
 from bitloom.allocate.hbp import allocate, per_layer
 from bitloom.allocate.probe import Probe, divergence
 from bitloom.allocate.trust import NEVER, PRUNED, Trust
 from bitloom.baselines.layers import SMALLEST
 from bitloom.data.cifar import load_jpeg
 from bitloom.errors import BudgetError
+from bitloom.graph.allocation import WIDTHS, BitAllocation
 
 FloatArray = npt.NDArray[np.float64]
 ROOT = Path(__file__).resolve().parents[1]

@@ -21,10 +21,10 @@ from typing import Any
 import gpu_published
 from cpu_baseline import DATASHEET, DATASHEET_WATTS_PER_CORE, latencies
 
-from bitloom.allocate.allocation import uniform
 from bitloom.explore.energy import ENERGY
 from bitloom.explore.explorer import explore
 from bitloom.frontends.load import load_model
+from bitloom.graph.allocation import uniform
 from bitloom.target.arch import NAMED
 
 ROOT = Path(__file__).resolve().parents[1]

@@ -16,14 +16,14 @@ from typing import Any
 
 import numpy as np
 
-from bitloom.allocate.allocation import uniform
 from bitloom.errors import TargetError
 from bitloom.explore.explorer import Exploration, explore_all
 from bitloom.explore.search import floor_cycles
 from bitloom.frontends.load import load_model
+from bitloom.graph.allocation import uniform
 from bitloom.graph.ir import Graph, Linear
+from bitloom.graph.qgraph import Int8Array
 from bitloom.program.commands import CAUSES
-from bitloom.quantize.qgraph import Int8Array
 from bitloom.report.architecture import pareto_picture, roofline_picture
 from bitloom.target.arch import ArchConfig, named_arch
 from bitloom.target.device import load_device

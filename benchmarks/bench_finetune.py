@@ -23,7 +23,6 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
-from bitloom.allocate.allocation import WIDTHS, BitAllocation
 from bitloom.allocate.hbp import HbpSolution, LayerCosts, allocate, binary_only_in
 from bitloom.allocate.probe import divergence_judge
 from bitloom.allocate.sensitivity import layer_costs
@@ -31,8 +30,10 @@ from bitloom.allocate.trust import choose_trust
 from bitloom.data.cifar import load_jpeg, load_lossless
 from bitloom.data.images import ImageSet
 from bitloom.frontends.load import load_model
+from bitloom.graph.allocation import WIDTHS, BitAllocation
 from bitloom.graph.execute import execute
 from bitloom.graph.ir import Graph
+from bitloom.graph.qgraph import QuantGraph
 from bitloom.journal import Journal
 from bitloom.program.binary import binary_layers
 from bitloom.quantize.augment import Augment
@@ -40,7 +41,6 @@ from bitloom.quantize.compensate import compensate
 from bitloom.quantize.fake import FakeQuantized
 from bitloom.quantize.finetune import FinetuneOptions, print_progress, steps_of
 from bitloom.quantize.observe import calibrate
-from bitloom.quantize.qgraph import QuantGraph
 from bitloom.quantize.quantize import quantize
 from bitloom.quantize.statistics import round_network
 from bitloom.reference.fast import quantize_input, run_fast

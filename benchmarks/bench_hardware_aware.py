@@ -20,7 +20,6 @@ import numpy as np
 from real_costs import DATA, WEIGHTS, real_costs
 
 from bitloom import zoo
-from bitloom.allocate.allocation import WIDTHS, BitAllocation, uniform
 from bitloom.allocate.budget import Budget
 from bitloom.allocate.hbp import LayerCosts, allocate
 from bitloom.allocate.latency import LatencyAllocator, LatencySolution
@@ -28,6 +27,7 @@ from bitloom.data.images import Preprocess, load_images
 from bitloom.evaluate import Evaluation, evaluate
 from bitloom.explore.pricing import NetworkCycles
 from bitloom.frontends.load import load_model
+from bitloom.graph.allocation import WIDTHS, BitAllocation, uniform
 from bitloom.graph.ir import Graph
 from bitloom.quantize.quantize import quantize
 from bitloom.report.hardware import hardware_figure

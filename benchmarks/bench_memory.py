@@ -18,11 +18,11 @@ import journey
 import torch
 
 from bitloom import zoo
-from bitloom.allocate.allocation import WIDTHS
 from bitloom.allocate.hbp import allocate
 from bitloom.candidates import Material, candidate, priced_tables
 from bitloom.flow import CompileOptions
 from bitloom.frontends.load import load_model
+from bitloom.graph.allocation import WIDTHS
 from bitloom.journal import Journal
 from bitloom.quantize.compensate import CompensateOptions, compensate
 from bitloom.quantize.finetune import finetune

@@ -36,11 +36,11 @@ from accuracy_rows import float_logits
 from scipy.optimize import least_squares
 from torch import Tensor
 
-from bitloom.allocate.allocation import WIDTHS, BitAllocation
 from bitloom.allocate.grouping import curve_groups
 from bitloom.allocate.hbp import LayerCosts, allocate
 from bitloom.allocate.probe import Probe, divergence, log_probabilities
 from bitloom.baselines.layers import best_per_layer
+from bitloom.graph.allocation import WIDTHS, BitAllocation
 
 FloatArray = npt.NDArray[np.float64]
 ROOT = Path(__file__).resolve().parents[1]

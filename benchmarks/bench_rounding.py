@@ -22,8 +22,8 @@ from accuracy_networks import NETWORKS, Prepared, measured, prepare_measures, ro
 from accuracy_rows import Measured, Row, choice_of, float_logits, judged
 from bench_accuracy import MEASURES, entry, record
 
-from bitloom.allocate.allocation import BitAllocation
 from bitloom.allocate.probe import divergence_judge
+from bitloom.graph.allocation import BitAllocation
 from bitloom.quantize.coded import coded_network
 from bitloom.quantize.quantize import quantize
 from bitloom.quantize.refine import Refinement, best, refine

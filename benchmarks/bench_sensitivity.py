@@ -33,7 +33,6 @@ from accuracy_networks import NETWORKS, Prepared, prepare
 from accuracy_rows import Row, cached, float_logits, identity, measure
 from scipy.stats import spearmanr
 
-from bitloom.allocate.allocation import WIDTHS, BitAllocation
 from bitloom.allocate.estimators.blend import FisherBlend
 from bitloom.allocate.estimators.fisher import ChannelFisher
 from bitloom.allocate.estimators.gradient import GradientShare
@@ -43,6 +42,7 @@ from bitloom.allocate.hbp import allocate, binary_only_in
 from bitloom.allocate.probe import Probe
 from bitloom.allocate.sensitivity import Estimator, layer_costs
 from bitloom.baselines.layers import best_per_layer
+from bitloom.graph.allocation import WIDTHS, BitAllocation
 
 ROOT = Path(__file__).resolve().parents[1]
 BUDGETS = (2.0, 2.25, 2.5, 3.0, 3.5, 4.0)

@@ -19,11 +19,11 @@ from speed_networks import NETWORKS, Prepared, accuracy, images_of, prepare
 
 from bitloom.explore.performance import Performance
 from bitloom.explore.planned import planned_performance
+from bitloom.graph.qgraph import QConv
 from bitloom.program.commands import CAUSES
 from bitloom.program.lower import input_image, lower
 from bitloom.program.ordering import choose_order, reorder
 from bitloom.program.plan import plan
-from bitloom.quantize.qgraph import QConv
 from bitloom.reference.fast import quantize_input
 from bitloom.simulate.build import build
 from bitloom.simulate.compare import compare_run, reference_tensors

@@ -26,13 +26,13 @@ import numpy as np
 import torch
 from accuracy_networks import NETWORKS, prepare
 
-from bitloom.allocate.allocation import WIDTHS
 from bitloom.allocate.estimators.fisher import ChannelFisher
 from bitloom.allocate.estimators.gradient import GradientShare
 from bitloom.allocate.hbp import LayerCosts, allocate, binary_only_in
 from bitloom.allocate.output_errors import output_errors
 from bitloom.allocate.probe import Probe
 from bitloom.allocate.sensitivity import Estimator, layer_costs
+from bitloom.graph.allocation import WIDTHS
 
 matplotlib.use("Agg")
 import matplotlib.pyplot as plt

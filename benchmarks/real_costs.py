@@ -7,11 +7,11 @@ from dataclasses import dataclass
 import journey
 
 from bitloom import zoo
-from bitloom.allocate.allocation import WIDTHS
 from bitloom.allocate.hbp import LayerCosts, binary_only_in
 from bitloom.allocate.sensitivity import layer_costs
 from bitloom.data.images import Preprocess, load_images
 from bitloom.frontends.load import load_model
+from bitloom.graph.allocation import WIDTHS
 from bitloom.graph.ir import Graph
 from bitloom.journal import Journal
 from bitloom.program.binary import binary_layers

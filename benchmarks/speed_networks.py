@@ -18,16 +18,16 @@ from real_costs import WEIGHTS, real_costs
 from torch import Tensor
 
 from bitloom import zoo
-from bitloom.allocate.allocation import WIDTHS, BitAllocation
 from bitloom.allocate.latency import LatencyAllocator
 from bitloom.data.images import Preprocess, load_images
 from bitloom.explore.pricing import NetworkCycles
 from bitloom.frontends.load import load_model
+from bitloom.graph.allocation import WIDTHS, BitAllocation
 from bitloom.graph.execute import execute
 from bitloom.graph.ir import Conv, Graph, Linear
+from bitloom.graph.qgraph import QuantGraph
 from bitloom.numerics.packing import TWO_PASS_BITS
 from bitloom.quantize.observe import CalibrationOptions, calibrate
-from bitloom.quantize.qgraph import QuantGraph
 from bitloom.quantize.quantize import QuantizeOptions, quantize
 from bitloom.quantize.rounding import RoundedLayer, round_layer
 from bitloom.reference.fast import quantize_input, run_fast

@@ -10,17 +10,17 @@ import numpy as np
 import torch
 
 from bitloom import zoo
-from bitloom.allocate.allocation import WIDTHS
 from bitloom.allocate.hbp import allocate
 from bitloom.allocate.sensitivity import layer_costs
 from bitloom.data.digits import digits, train
 from bitloom.frontends.torch_export import from_torch
+from bitloom.graph.allocation import WIDTHS
 from bitloom.graph.execute import execute
+from bitloom.graph.qgraph import QuantGraph
 from bitloom.quantize.augment import Augment
 from bitloom.quantize.compensate import compensate
 from bitloom.quantize.finetune import FinetuneOptions, finetune, print_progress
 from bitloom.quantize.observe import calibrate
-from bitloom.quantize.qgraph import QuantGraph
 from bitloom.quantize.quantize import quantize
 from bitloom.quantize.statistics import round_network
 from bitloom.reference.fast import quantize_input, run_fast

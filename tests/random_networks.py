@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 
+from bitloom.graph.qgraph import QConcat, QConv, QNode, QPool, QTensor, QuantGraph
 from bitloom.numerics.requantize import RATIO_LIMIT, Requant, accumulator_bound, choose_requant
 from bitloom.quantize.code_range import lowest
-from bitloom.quantize.qgraph import QConcat, QConv, QNode, QPool, QTensor, QuantGraph
 
 Shape = tuple[int, int, int]
 Pads = tuple[int, int, int, int]

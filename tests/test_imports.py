@@ -9,8 +9,6 @@ from pathlib import Path
 import bitloom
 
 ROOT = Path(bitloom.__file__).parent
-#: Types of the arrows between folders (ARCHITECTURE.md): what is made there is read on both sides.
-ARROWS = {"bitloom.allocate.allocation", "bitloom.quantize.qgraph"}
 
 
 def imports() -> dict[str, set[str]]:
@@ -36,10 +34,10 @@ def test_modules_import_in_no_circle() -> None:
     assert order.index("bitloom.graph.ir") < order.index("bitloom.flow")
 
 
-def test_folders_import_in_no_circle_but_for_the_types_of_the_arrows() -> None:
+def test_folders_import_in_no_circle() -> None:
     folders: dict[str, set[str]] = {}
     for module, others in imports().items():
         mine = folders.setdefault(folder(module), set())
-        mine |= {folder(other) for other in others - ARROWS} - {folder(module)}
+        mine |= {folder(other) for other in others} - {folder(module)}
     order = list(TopologicalSorter(folders).static_order())
     assert order.index("bitloom.quantize") < order.index("bitloom.allocate")

@@ -9,14 +9,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from bitloom.allocate.allocation import WIDTHS, BitAllocation
 from bitloom.allocate.hbp import LayerCosts, allocate
 from bitloom.errors import DataError
+from bitloom.graph.allocation import WIDTHS, BitAllocation
+from bitloom.graph.qgraph import QConv, QuantGraph
 from bitloom.journal import Journal
 from bitloom.quantize.augment import Augment
 from bitloom.quantize.fake import dequantized
 from bitloom.quantize.finetune import FinetuneOptions
-from bitloom.quantize.qgraph import QConv, QuantGraph
 from bitloom.quantize.quantize import quantize
 from bitloom.retrain import Retrained, Training, keep_trained, retrain
 from quantize.small_networks import images, mixed_widths, start

@@ -14,11 +14,11 @@ from typing import Generic, TypeVar
 
 from torch import Tensor
 
-from bitloom.allocate.allocation import WIDTHS
 from bitloom.allocate.hbp import LayerCosts
 from bitloom.allocate.probe import divergence_judge
 from bitloom.allocate.sensitivity import layer_costs
 from bitloom.allocate.trust import Allocated, Trust, choose_trust
+from bitloom.graph.allocation import WIDTHS
 from bitloom.graph.ir import Graph
 from bitloom.journal import Journal
 from bitloom.quantize.observe import Calibration

@@ -17,7 +17,6 @@ from typing import Annotated, ParamSpec, TypeVar
 import typer
 from rich.console import Console
 
-from bitloom.allocate.allocation import WIDTHS, uniform
 from bitloom.allocate.budget import parse_budget
 from bitloom.data.images import ImageSet, Preprocess, Views, load_images
 from bitloom.data.preprocess import parse_shape, preprocess_for
@@ -28,6 +27,7 @@ from bitloom.explore.resources import check_fit, misfit
 from bitloom.flow import CompileOptions, compile_model
 from bitloom.frontends.findings import Severity, format_findings
 from bitloom.frontends.load import check_model, load_model, read_model
+from bitloom.graph.allocation import WIDTHS, uniform
 from bitloom.graph.ir import Graph
 from bitloom.graph.ir import Shape as GraphShape
 from bitloom.graph.printer import format_graph

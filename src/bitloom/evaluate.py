@@ -13,8 +13,8 @@ from torch import Tensor
 from bitloom.errors import DataError
 from bitloom.graph.execute import execute
 from bitloom.graph.ir import Graph
+from bitloom.graph.qgraph import QuantGraph
 from bitloom.quantize.fake import FakeQuantized
-from bitloom.quantize.qgraph import QuantGraph
 from bitloom.reference.fast import quantize_input, run_fast
 
 Labels = npt.NDArray[np.int64]

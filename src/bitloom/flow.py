@@ -12,7 +12,6 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from bitloom.allocate.allocation import WIDTHS
 from bitloom.allocate.budget import Budget
 from bitloom.board.network import NetworkFacts, network_facts
 from bitloom.board.write import remove_board, write_board
@@ -22,8 +21,10 @@ from bitloom.errors import BudgetError, DataError, GraphError, TargetError
 from bitloom.evaluate import Evaluation, evaluate
 from bitloom.explore.planned import planned_performance
 from bitloom.export.integer_onnx import save_onnx
+from bitloom.graph.allocation import WIDTHS
 from bitloom.graph.execute import check_images
 from bitloom.graph.ir import Graph
+from bitloom.graph.qgraph import QuantGraph
 from bitloom.graph.shapes import class_count
 from bitloom.graph.verify import verify
 from bitloom.journal import Journal
@@ -36,7 +37,6 @@ from bitloom.quantize.equalize import EqualizeOptions, equalize
 from bitloom.quantize.finetune import print_progress
 from bitloom.quantize.observe import Calibration, calibrate
 from bitloom.quantize.parallel import leads
-from bitloom.quantize.qgraph import QuantGraph
 from bitloom.quantize.quantize import quantize
 from bitloom.quantize.refine import RefinedNetwork, Refinement, best, refine
 from bitloom.report.facts import basic_facts, layer_facts, model_facts, trust_facts

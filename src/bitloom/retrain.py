@@ -21,12 +21,12 @@ from bitloom.allocate.sensitivity import layer_costs
 from bitloom.allocate.trust import Allocated
 from bitloom.errors import DataError
 from bitloom.graph.ir import Graph
+from bitloom.graph.qgraph import QConv, QNode, QuantGraph
 from bitloom.journal import Journal
 from bitloom.quantize.assemble import make_conv
 from bitloom.quantize.fake import dequantized
 from bitloom.quantize.finetune import FinetuneOptions, FinetuneResult, Labels, finetune
 from bitloom.quantize.observe import Calibration, calibrate
-from bitloom.quantize.qgraph import QConv, QNode, QuantGraph
 from bitloom.quantize.quantize import quantize
 from bitloom.quantize.statistics import round_network
 

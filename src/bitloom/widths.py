@@ -6,11 +6,11 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cache, cached_property
 
-from bitloom.allocate.allocation import WIDTHS, BitAllocation
 from bitloom.allocate.budget import Budget
 from bitloom.allocate.hbp import HbpSolution, LayerCosts, allocate, binary_only_in
 from bitloom.allocate.latency import LatencyAllocator, LatencySolution
 from bitloom.explore.pricing import NetworkCycles
+from bitloom.graph.allocation import WIDTHS, BitAllocation
 from bitloom.graph.ir import Conv, Graph, Linear
 from bitloom.program.binary import binary_layers
 from bitloom.target.arch import ArchConfig

@@ -5,9 +5,9 @@ from dataclasses import replace
 import numpy as np
 
 import random_networks
+from bitloom.graph.qgraph import QConv
 from bitloom.program.lower import input_image, lower
 from bitloom.program.plan import plan
-from bitloom.quantize.qgraph import QConv
 from bitloom.simulate.build import BuildOptions, build
 from bitloom.simulate.compare import compare_run, reference_tensors
 from bitloom.simulate.job import SimOptions

@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from bitloom.allocate.allocation import BitAllocation
 from bitloom.allocate.hbp import HbpOptions, LayerCosts, allocate, per_layer, told_apart
 from bitloom.errors import BudgetError
+from bitloom.graph.allocation import BitAllocation
 
 WIDTHS = (0, 2, 3, 4, 5, 6, 7, 8)
 

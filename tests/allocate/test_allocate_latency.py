@@ -9,13 +9,13 @@ from dataclasses import dataclass
 import numpy as np
 import pytest
 
-from bitloom.allocate.allocation import WIDTHS
 from bitloom.allocate.budget import Budget
 from bitloom.allocate.cycle_model import CyclePrices
 from bitloom.allocate.hbp import LayerCosts, allocate
 from bitloom.allocate.knapsack import Problem, solve
 from bitloom.allocate.latency import LatencyAllocator
 from bitloom.errors import BudgetError
+from bitloom.graph.allocation import WIDTHS
 
 FEW = (2, 4, 6)
 

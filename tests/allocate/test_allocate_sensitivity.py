@@ -9,7 +9,6 @@ import pytest
 import torch
 
 from allocate.small import tiny
-from bitloom.allocate.allocation import WIDTHS
 from bitloom.allocate.estimators.blend import FisherBlend
 from bitloom.allocate.estimators.fisher import ChannelFisher
 from bitloom.allocate.estimators.gradient import GradientShare
@@ -21,6 +20,7 @@ from bitloom.allocate.output_errors import output_errors
 from bitloom.allocate.probe import Probe, divergence, levels_of, log_probabilities
 from bitloom.allocate.sensitivity import Estimator, layer_costs
 from bitloom.errors import DataError
+from bitloom.graph.allocation import WIDTHS
 from bitloom.quantize.observe import ActivationQuantizer, fake_quantize
 
 GRAPH, CALIBRATION, ROUNDED, IMAGES = tiny()

@@ -5,10 +5,10 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from bitloom.allocate.allocation import WIDTHS, BitAllocation
 from bitloom.allocate.hbp import HbpSolution, LayerCosts, allocate
 from bitloom.allocate.trust import NEVER, Trust, choose_trust
 from bitloom.errors import BudgetError
+from bitloom.graph.allocation import WIDTHS, BitAllocation
 
 
 def _layers(seed: int = 0) -> dict[str, LayerCosts]:

@@ -9,7 +9,6 @@ import pytest
 import torch
 
 from allocate.small import tiny
-from bitloom.allocate.allocation import WIDTHS, BitAllocation
 from bitloom.allocate.hbp import LayerCosts, allocate, binary_only_in
 from bitloom.allocate.probe import Probe
 from bitloom.baselines.hawq import V2_WIDTHS, V3_WIDTHS, hawq, mean_traces
@@ -17,6 +16,7 @@ from bitloom.baselines.layers import SMALLEST, best_per_layer, by_layer, without
 from bitloom.baselines.ompq import ompq, orthogonality
 from bitloom.baselines.search import greedy, random_allocation
 from bitloom.errors import BudgetError, DataError
+from bitloom.graph.allocation import WIDTHS, BitAllocation
 
 GRAPH, CALIBRATION, ROUNDED, IMAGES = tiny()
 LABELS = np.arange(len(IMAGES), dtype=np.int64) % 4

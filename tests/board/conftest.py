@@ -14,10 +14,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from bitloom.graph.qgraph import Int8Array, QuantGraph
 from bitloom.program.container import Program, save
 from bitloom.program.lower import lower
 from bitloom.program.plan import plan
-from bitloom.quantize.qgraph import Int8Array, QuantGraph
 from bitloom.reference.fast import run_fast
 from bitloom.simulate.build import BuildOptions, SimBinary, accelerator, build_design
 from bitloom.target.arch import ArchConfig

@@ -10,10 +10,10 @@ import numpy as np
 from bitloom.explore.performance import Performance
 from bitloom.explore.planned import planned_performance
 from bitloom.graph.ir import Graph
+from bitloom.graph.qgraph import QConv, QuantGraph
 from bitloom.program.lower import input_image, lower
 from bitloom.program.ordering import choose_order, reorder
 from bitloom.program.plan import plan
-from bitloom.quantize.qgraph import QConv, QuantGraph
 from bitloom.quantize.skeleton import skeleton
 from bitloom.simulate.build import BuildOptions, build
 from bitloom.simulate.job import SimOptions

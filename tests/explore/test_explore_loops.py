@@ -10,12 +10,12 @@ from explore_networks import Builder, resnet, tiny, vgg16
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bitloom.allocate.allocation import uniform
 from bitloom.errors import TargetError, UnsupportedLayerError
 from bitloom.explore.layers import network
 from bitloom.explore.loops import Shape, Writing, nest, planes_and_words, rounds_of
 from bitloom.explore.residency import live_rows, plan_stripes
 from bitloom.explore.schedule import workload
+from bitloom.graph.allocation import uniform
 from bitloom.graph.ir import Graph
 from bitloom.program.plan import plan
 from bitloom.program.regions import Layout

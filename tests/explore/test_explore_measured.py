@@ -8,9 +8,9 @@ from explore_networks import Builder, tiny
 from measured import Measured, measure, measure_graph
 
 import random_networks
-from bitloom.allocate.allocation import uniform
 from bitloom.errors import BitloomError
 from bitloom.explore.timing import DEFAULT_TIMING
+from bitloom.graph.allocation import uniform
 from bitloom.graph.ir import Graph
 from bitloom.program.commands import CAUSES
 from bitloom.simulate.job import DdrTiming

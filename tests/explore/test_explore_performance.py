@@ -11,7 +11,6 @@ from explore_networks import Builder, resnet, tiny, vgg16
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bitloom.allocate.allocation import uniform
 from bitloom.errors import TargetError
 from bitloom.explore.fluid import simulate
 from bitloom.explore.layers import Network, network
@@ -22,6 +21,7 @@ from bitloom.explore.schedule import workload
 from bitloom.explore.space import bound_cycles, ideal_cycles
 from bitloom.explore.tiles import tiling
 from bitloom.explore.timing import DEFAULT_TIMING
+from bitloom.graph.allocation import uniform
 from bitloom.program.commands import CAUSES
 from bitloom.program.plan import plan
 from bitloom.quantize.skeleton import skeleton

@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 from explore_networks import Builder, resnet, tiny
 
-from bitloom.allocate.allocation import WIDTHS, uniform
 from bitloom.allocate.hbp import LayerCosts, allocate
 from bitloom.allocate.latency import LatencyAllocator
 from bitloom.explore.pricing import NetworkCycles
+from bitloom.graph.allocation import WIDTHS, uniform
 from bitloom.graph.ir import Conv, Graph, Linear
 from bitloom.target.arch import NAMED
 from bitloom.target.device import load_device

@@ -8,14 +8,14 @@ import numpy as np
 import pytest
 from explore_networks import resnet, tiny
 
-from bitloom.allocate.allocation import uniform
 from bitloom.errors import BudgetError, TargetError
 from bitloom.explore import explorer
 from bitloom.explore.energy import ENERGY
 from bitloom.explore.explorer import Exploration, explore
 from bitloom.explore.space import Space
+from bitloom.graph.allocation import uniform
+from bitloom.graph.qgraph import QuantGraph
 from bitloom.program.plan import plan
-from bitloom.quantize.qgraph import QuantGraph
 from bitloom.quantize.skeleton import skeleton
 from bitloom.target.arch import NAMED, ArchConfig
 

@@ -8,13 +8,13 @@ from dataclasses import replace
 import pytest
 from explore_networks import resnet, tiny
 
-from bitloom.allocate.allocation import uniform
 from bitloom.errors import TargetError
 from bitloom.explore.layers import Network, network
 from bitloom.explore.performance import performance
 from bitloom.explore.resources import Margins, excess, resources
 from bitloom.explore.search import URAM_IN_BRAM36, floor_cycles, search
 from bitloom.explore.space import Space
+from bitloom.graph.allocation import uniform
 from bitloom.graph.ir import Graph
 from bitloom.quantize.skeleton import skeleton
 from bitloom.target.arch import ArchConfig

@@ -14,7 +14,7 @@ from onnx import TensorProto, helper
 
 from bitloom.errors import OutputError
 from bitloom.export.integer_onnx import integer_onnx, save_onnx
-from bitloom.quantize.qgraph import QConv, QuantGraph
+from bitloom.graph.qgraph import QConv, QuantGraph
 from bitloom.reference.fast import quantize_input, run_fast
 from bitloom.reference.naive import run_naive
 from random_networks import random_codes, random_network

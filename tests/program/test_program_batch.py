@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from bitloom.errors import BitloomError, DataError, ProgramError
+from bitloom.graph.qgraph import QuantGraph
 from bitloom.program.batch import batch_schedule, cuts, takes_turns
 from bitloom.program.container import from_bytes, to_bytes
 from bitloom.program.inputs import output_codes
@@ -17,7 +18,6 @@ from bitloom.program.lower import input_image, lower
 from bitloom.program.machine import run_machine
 from bitloom.program.plan import plan
 from bitloom.program.steps import EngineStep
-from bitloom.quantize.qgraph import QuantGraph
 from bitloom.simulate.compare import reference_tensors
 from bitloom.target.arch import ArchConfig, named_arch
 from random_networks import NetworkMaker, random_codes, random_network

@@ -8,13 +8,13 @@ import numpy as np
 import pytest
 
 from bitloom import zoo
-from bitloom.allocate.allocation import uniform
 from bitloom.errors import ProgramError
 from bitloom.frontends.torch_export import from_torch
+from bitloom.graph.allocation import uniform
+from bitloom.graph.qgraph import QConv, QuantGraph
 from bitloom.program.binary import binary_layers
 from bitloom.program.lower import lower
 from bitloom.program.plan import plan
-from bitloom.quantize.qgraph import QConv, QuantGraph
 from bitloom.quantize.skeleton import skeleton
 from bitloom.target.arch import named_arch
 

@@ -10,13 +10,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bitloom.errors import ProgramError
+from bitloom.graph.qgraph import QConv, QuantGraph
 from bitloom.program.commands import Command, Opcode, decode
 from bitloom.program.inputs import output_codes
 from bitloom.program.lower import extract, input_image, lower
 from bitloom.program.machine import run_machine
 from bitloom.program.plan import Plan, plan
 from bitloom.program.regions import Uint8Array
-from bitloom.quantize.qgraph import QConv, QuantGraph
 from bitloom.reference.naive import run_naive
 from bitloom.target.arch import ArchConfig
 from random_networks import random_codes, random_layer, random_network

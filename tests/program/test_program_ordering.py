@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 import random_networks
+from bitloom.graph.qgraph import QConcat, QConv, QPool, QuantGraph
 from bitloom.program.ordering import choose_order, reorder, tied_tensors
-from bitloom.quantize.qgraph import QConcat, QConv, QPool, QuantGraph
 from bitloom.reference.fast import run_fast
 from bitloom.target.arch import ArchConfig, named_arch
 

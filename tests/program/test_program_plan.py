@@ -9,13 +9,13 @@ import pytest
 from test_program_machine import check_exact
 
 from bitloom.errors import ProgramError, UnsupportedLayerError
+from bitloom.graph.qgraph import QPool, QuantGraph
 from bitloom.program.geometry import make_grid, window_of
 from bitloom.program.inputs import FoldSpec, LinearSpec
 from bitloom.program.layouts import COPY_SUFFIX, lay_out
 from bitloom.program.lower import input_image, lower
 from bitloom.program.plan import plan
 from bitloom.program.steps import EngineStep, LoadStep
-from bitloom.quantize.qgraph import QPool, QuantGraph
 from bitloom.target.arch import ArchConfig, named_arch
 from random_networks import NetworkMaker, random_codes
 

@@ -11,11 +11,11 @@ from hypothesis import strategies as st
 from test_program_machine import check_exact
 
 from bitloom.errors import ProgramError
+from bitloom.graph.qgraph import QuantGraph
 from bitloom.program.commands import Base
 from bitloom.program.lower import lower
 from bitloom.program.plan import plan
 from bitloom.program.steps import EngineStep, LoadStep, StoreStep
-from bitloom.quantize.qgraph import QuantGraph
 from bitloom.target.arch import ArchConfig
 from random_networks import NetworkMaker, random_codes, random_network
 

@@ -8,12 +8,12 @@ import numpy as np
 import pytest
 
 from bitloom.errors import ProgramError
+from bitloom.graph.qgraph import QConv, QuantGraph
 from bitloom.program.lower import lower
 from bitloom.program.plan import plan
 from bitloom.program.streams import LaneReader, lane_bits
 from bitloom.program.weights import header_words, tag_bits, words_per_beat
 from bitloom.quantize.code_range import highest, lowest
-from bitloom.quantize.qgraph import QConv, QuantGraph
 from bitloom.target.arch import ArchConfig
 from random_networks import NetworkMaker, random_layer
 

@@ -21,7 +21,7 @@ from bitloom.graph.ir import (
     Pads,
     Relu,
 )
-from bitloom.quantize.qgraph import QuantGraph
+from bitloom.graph.qgraph import QuantGraph
 from bitloom.reference.fast import quantize_input, run_fast
 
 ZERO: Pads = (0, 0, 0, 0)

@@ -5,10 +5,10 @@ from __future__ import annotations
 import numpy as np
 import torch
 
-from bitloom.allocate.allocation import BitAllocation
+from bitloom.graph.allocation import BitAllocation
 from bitloom.graph.ir import Add, AvgPool, Conv, Flatten, Graph, Input, Linear, MaxPool, Node, Op, Relu
+from bitloom.graph.qgraph import QuantGraph
 from bitloom.quantize.observe import Calibration, calibrate
-from bitloom.quantize.qgraph import QuantGraph
 from bitloom.quantize.quantize import quantize
 
 

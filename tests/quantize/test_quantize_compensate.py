@@ -8,10 +8,10 @@ import torch
 
 from bitloom.errors import DataError
 from bitloom.graph.execute import execute
+from bitloom.graph.qgraph import QConv, QuantGraph
 from bitloom.quantize.code_range import highest, lowest
 from bitloom.quantize.compensate import CompensateOptions, compensate
 from bitloom.quantize.lower import Lowered
-from bitloom.quantize.qgraph import QConv, QuantGraph
 from bitloom.quantize.rounding import round_rows
 from bitloom.quantize.trainable import TrainableNetwork
 from quantize.small_networks import images, start

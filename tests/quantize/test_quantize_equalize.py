@@ -8,9 +8,9 @@ import torch
 from small_networks import images, residual_graph
 
 from bitloom import zoo
-from bitloom.allocate.allocation import uniform
 from bitloom.errors import DataError
 from bitloom.frontends.torch_export import from_torch
+from bitloom.graph.allocation import uniform
 from bitloom.graph.execute import execute
 from bitloom.graph.ir import Graph
 from bitloom.quantize.equalize import EqualizeOptions, equalize, scale_classes

@@ -14,10 +14,10 @@ import torch
 
 from bitloom.errors import DataError, TrainingError
 from bitloom.graph.ir import Conv, Graph
+from bitloom.graph.qgraph import QConv
 from bitloom.quantize.augment import Augment, augmented
 from bitloom.quantize.code_range import highest, lowest
 from bitloom.quantize.finetune import FinetuneOptions, FinetuneResult, finetune
-from bitloom.quantize.qgraph import QConv
 from quantize.small_networks import images, start
 
 FAST = FinetuneOptions(steps=12, batch=16, latent_rate=0.02, scale_rate=0.005, augment=Augment(1), every=4, warmup=2)

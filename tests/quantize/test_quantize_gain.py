@@ -11,14 +11,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from bitloom.allocate.allocation import uniform
 from bitloom.allocate.probe import Probe
+from bitloom.graph.allocation import uniform
 from bitloom.graph.execute import execute
+from bitloom.graph.qgraph import QConv, QuantGraph
 from bitloom.quantize.coded import coded_network
 from bitloom.quantize.compensate import compensate
 from bitloom.quantize.gain import GAIN_LIMIT, POOLED, POSITIONS, deviation_factors, output_samples, restoring_gain
 from bitloom.quantize.observe import Calibration, calibrate
-from bitloom.quantize.qgraph import QConv, QuantGraph
 from bitloom.quantize.quantize import QuantizeOptions, quantize
 from bitloom.quantize.statistics import round_network
 from quantize.small_networks import images as make_images

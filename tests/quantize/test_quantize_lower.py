@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from bitloom.allocate.allocation import uniform
 from bitloom.errors import GraphError, UnsupportedLayerError
+from bitloom.graph.allocation import uniform
 from bitloom.graph.ir import (
     Add,
     AvgPool,

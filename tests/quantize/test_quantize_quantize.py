@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 import torch
 
-from bitloom.allocate.allocation import BitAllocation, uniform
 from bitloom.errors import BudgetError, DataError, GraphError, WeightsError
+from bitloom.graph.allocation import BitAllocation, uniform
 from bitloom.graph.execute import execute
 from bitloom.graph.ir import (
     AvgPool,
@@ -17,10 +17,10 @@ from bitloom.graph.ir import (
     Input,
     Relu,
 )
+from bitloom.graph.qgraph import QConcat, QConv, QPool
 from bitloom.quantize.code_range import highest, lowest
 from bitloom.quantize.fake import FakeQuantized
 from bitloom.quantize.observe import calibrate
-from bitloom.quantize.qgraph import QConcat, QConv, QPool
 from bitloom.quantize.quantize import QuantizeOptions, quantize
 from bitloom.quantize.rounding import Rounding
 from bitloom.quantize.skeleton import skeleton

@@ -10,9 +10,9 @@ import torch
 
 from bitloom.errors import DataError, TrainingError
 from bitloom.graph.execute import execute
+from bitloom.graph.qgraph import QConv
 from bitloom.quantize.augment import Augment
 from bitloom.quantize.code_range import highest, lowest
-from bitloom.quantize.qgraph import QConv
 from bitloom.quantize.reconstruct import ReconstructOptions, reconstruct
 from bitloom.quantize.trainable import TrainableNetwork
 from quantize.small_networks import images, start

@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from bitloom.allocate.allocation import WIDTHS
 from bitloom.errors import WeightsError
+from bitloom.graph.allocation import WIDTHS
 from bitloom.quantize import rounding
 from bitloom.quantize.code_range import highest, lowest
 from bitloom.quantize.observe import EXPONENT, fake_quantize, fit_quantizer, quantizer_of

@@ -8,10 +8,10 @@ import torch
 
 from bitloom.errors import DataError
 from bitloom.graph.execute import execute
+from bitloom.graph.qgraph import QConv, QuantGraph
 from bitloom.quantize.blocks import blocks_of
 from bitloom.quantize.code_range import highest, lowest
 from bitloom.quantize.lower import lower
-from bitloom.quantize.qgraph import QConv, QuantGraph
 from bitloom.quantize.straight import quantize_activation, quantize_weight
 from bitloom.quantize.teacher import FloatNetwork
 from bitloom.quantize.trainable import TrainableNetwork

@@ -9,8 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bitloom.errors import DataError
+from bitloom.graph.qgraph import QConcat, QConv, QPool, QTensor, QuantGraph
 from bitloom.numerics.requantize import Requant
-from bitloom.quantize.qgraph import QConcat, QConv, QPool, QTensor, QuantGraph
 from bitloom.reference.fast import exact_convolution, quantize_input, run_fast
 from bitloom.reference.naive import run_naive
 

@@ -9,11 +9,11 @@ import numpy as np
 import pytest
 import torch
 
-from bitloom.allocate.allocation import BitAllocation, uniform
 from bitloom.allocate.hbp import HbpSolution
 from bitloom.errors import OutputError
 from bitloom.explore.explorer import explore
 from bitloom.explore.space import Space
+from bitloom.graph.allocation import BitAllocation, uniform
 from bitloom.journal import StepRecord
 from bitloom.report.architecture import pareto_picture, roofline_picture
 from bitloom.report.facts import basic_facts, model_facts

@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 
 from bitloom.errors import SimulationError
+from bitloom.graph.qgraph import Int8Array, QConcat, QuantGraph
 from bitloom.program.commands import ErrorCode
 from bitloom.program.container import Program
 from bitloom.program.lower import input_image, lower
 from bitloom.program.plan import plan
-from bitloom.quantize.qgraph import Int8Array, QConcat, QuantGraph
 from bitloom.simulate.build import BuildOptions, SimBinary, build
 from bitloom.simulate.compare import OUTPUT, compare_run, reference_tensors
 from bitloom.simulate.job import DdrTiming, FaultPlan, SimOptions

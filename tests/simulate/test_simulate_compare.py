@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 
 from bitloom.errors import SimulationError
+from bitloom.graph.qgraph import Int8Array
 from bitloom.program.commands import ErrorCode
 from bitloom.program.container import Program, TraceEntry
 from bitloom.program.inputs import LinearSpec
 from bitloom.program.regions import Layout, Placement
-from bitloom.quantize.qgraph import Int8Array
 from bitloom.simulate.compare import compare_tensor, compare_tensors, written_rows
 from bitloom.simulate.results import CommandTrace, RunResult
 from bitloom.target.arch import ArchConfig

@@ -10,8 +10,8 @@ import re
 from dataclasses import dataclass, replace
 from fractions import Fraction
 
-from bitloom.allocate.allocation import WIDTHS
 from bitloom.errors import BudgetError
+from bitloom.graph.allocation import WIDTHS
 
 _BYTES = {"b": 1, "kb": 10**3, "mb": 10**6, "gb": 10**9, "kib": 2**10, "mib": 2**20, "gib": 2**30}
 _MILLISECONDS = {"ns": Fraction(1, 10**6), "us": Fraction(1, 10**3), "ms": Fraction(1), "s": Fraction(10**3)}

@@ -11,10 +11,10 @@ from typing import Any
 
 import numpy as np
 
-from bitloom.allocate.allocation import BitAllocation
 from bitloom.allocate.core import solve_exact
 from bitloom.allocate.grouping import group_channels
 from bitloom.allocate.knapsack import FloatArray, IntArray, Problem, Solution, relative_gap, solve
+from bitloom.graph.allocation import BitAllocation
 
 TIE = 1e-30  #: of a weight at width 0, where costs do not tell widths apart; a quarter of it a bit more
 

@@ -16,12 +16,12 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from bitloom.allocate.allocation import BitAllocation
 from bitloom.allocate.cycle_model import CycleModel
 from bitloom.allocate.hbp import LayerCosts, told_apart
 from bitloom.allocate.knapsack import IntArray, Problem, relative_gap, solve
 from bitloom.allocate.linearised import Asked, LinearisedCycles
 from bitloom.errors import BudgetError
+from bitloom.graph.allocation import BitAllocation
 from bitloom.numerics.packing import TWO_PASS_BITS
 
 

@@ -16,16 +16,16 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from bitloom.allocate.allocation import BitAllocation
 from bitloom.errors import DataError
+from bitloom.graph.allocation import BitAllocation
 from bitloom.graph.execute import execute, pad2d
 from bitloom.graph.ir import Graph
+from bitloom.graph.qgraph import Int8Array
 from bitloom.quantize.coded import CodedLayer, CodedNetwork
 from bitloom.quantize.correction import restore_scale, restoring_bias
 from bitloom.quantize.curvature import CHOICE_TEMPERATURE
 from bitloom.quantize.lower import ConcatStep, ConvStep
 from bitloom.quantize.observe import ActivationQuantizer, Calibration
-from bitloom.quantize.qgraph import Int8Array
 from bitloom.quantize.rounding import RoundedLayer
 from bitloom.quantize.stream import pool_step
 

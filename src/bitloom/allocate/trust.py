@@ -13,9 +13,9 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Generic, Protocol, TypeVar
 
-from bitloom.allocate.allocation import BitAllocation
 from bitloom.allocate.hbp import LayerCosts
 from bitloom.errors import BudgetError
+from bitloom.graph.allocation import BitAllocation
 
 NEVER = float("inf")
 PRUNED = (1.0, 4.0, 16.0, NEVER)  #: factors that are tried on the cost of width 0

@@ -16,10 +16,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from bitloom.allocate.allocation import BitAllocation
 from bitloom.allocate.probe import Probe
 from bitloom.baselines.layers import by_layer, without_binary
 from bitloom.errors import DataError
+from bitloom.graph.allocation import BitAllocation
 
 V2_WIDTHS = (2, 3, 4, 5, 6, 7, 8)
 V3_WIDTHS = (4, 8)

@@ -7,11 +7,11 @@ from collections.abc import Callable, Container, Mapping
 import numpy as np
 import numpy.typing as npt
 
-from bitloom.allocate.allocation import BitAllocation
 from bitloom.allocate.core import solve_exact
 from bitloom.allocate.hbp import LayerCosts
 from bitloom.allocate.knapsack import Problem
 from bitloom.errors import BudgetError
+from bitloom.graph.allocation import BitAllocation
 
 FloatArray = npt.NDArray[np.float64]
 WIDTHS = (2, 3, 4, 5, 6, 7, 8)  #: of a baseline, where it is not given others

@@ -14,9 +14,9 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from bitloom.allocate.allocation import BitAllocation
 from bitloom.allocate.probe import Probe
 from bitloom.baselines.layers import WIDTHS, by_layer, without_binary
+from bitloom.graph.allocation import BitAllocation
 
 
 def orthogonality(probe: Probe, images: Tensor, batch: int = 16) -> npt.NDArray[np.float64]:

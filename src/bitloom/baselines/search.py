@@ -6,10 +6,10 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from bitloom.allocate.allocation import BitAllocation
 from bitloom.allocate.hbp import LayerCosts
 from bitloom.baselines.layers import WIDTHS
 from bitloom.errors import BudgetError
+from bitloom.graph.allocation import BitAllocation
 
 
 def greedy(

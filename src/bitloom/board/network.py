@@ -11,8 +11,8 @@ import torch
 from torch import Tensor
 
 from bitloom.data.images import Preprocess
+from bitloom.graph.qgraph import Int8Array, QuantGraph
 from bitloom.program.container import Program
-from bitloom.quantize.qgraph import Int8Array, QuantGraph
 from bitloom.reference.fast import codes_of, quantize_input, run_fast
 
 

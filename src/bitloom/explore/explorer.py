@@ -17,9 +17,9 @@ from bitloom.explore.search import Point, SearchResult, floor_cycles, search
 from bitloom.explore.space import Space
 from bitloom.explore.timing import DEFAULT_TIMING, Timing
 from bitloom.graph.ir import Graph
+from bitloom.graph.qgraph import Int8Array, QuantGraph
 from bitloom.program.commands import CAUSES
 from bitloom.program.plan import plan
-from bitloom.quantize.qgraph import Int8Array, QuantGraph
 from bitloom.quantize.skeleton import skeleton
 from bitloom.target.arch import ArchConfig
 from bitloom.target.device import Device, load_device

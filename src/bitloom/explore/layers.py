@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from bitloom.errors import UnsupportedLayerError
+from bitloom.graph.qgraph import QConcat, QConv, QPool, QuantGraph, node_inputs
 from bitloom.program.geometry import Reading
 from bitloom.program.layouts import (
     COPY_SUFFIX,
@@ -24,7 +25,6 @@ from bitloom.program.layouts import (
     window_of_node,
 )
 from bitloom.program.regions import Layout, chunk_count, layout_of
-from bitloom.quantize.qgraph import QConcat, QConv, QPool, QuantGraph, node_inputs
 
 IntArray = npt.NDArray[np.int64]
 

@@ -9,9 +9,9 @@ from bitloom.explore.loops import Nest, Shape, Transfer, Writing, planes_and_wor
 from bitloom.explore.performance import Performance, run_workload, shape_of
 from bitloom.explore.schedule import Workload
 from bitloom.explore.timing import DEFAULT_TIMING, Timing
+from bitloom.graph.qgraph import QConv
 from bitloom.program.commands import BEAT_BYTES
 from bitloom.program.steps import EngineStep, LoadStep, Plan, StoreStep
-from bitloom.quantize.qgraph import QConv
 from bitloom.target.device import Device
 
 

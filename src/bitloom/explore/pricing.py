@@ -24,10 +24,10 @@ from bitloom.explore.stream import Stream, ddr_limits
 from bitloom.explore.tiles import Tiling, tiling
 from bitloom.explore.timing import DEFAULT_TIMING, Timing
 from bitloom.graph.ir import Graph
+from bitloom.graph.qgraph import Int8Array, QConv, QuantGraph
 from bitloom.numerics.packing import LOW_BITS, TWO_PASS_BITS
 from bitloom.program.ordering import choose_order, reorder, tied_tensors
 from bitloom.program.plan import Plan, plan
-from bitloom.quantize.qgraph import Int8Array, QConv, QuantGraph
 from bitloom.quantize.skeleton import skeleton
 from bitloom.target.arch import ArchConfig
 from bitloom.target.device import Device

@@ -19,8 +19,8 @@ from onnx import ModelProto, NodeProto, TensorProto, helper, numpy_helper
 from bitloom import __version__
 from bitloom.errors import OutputError
 from bitloom.graph.ir import Pads
+from bitloom.graph.qgraph import QConcat, QConv, QPool, QTensor, QuantGraph
 from bitloom.numerics.requantize import FRACTION_BITS, SHIFTS, Requant
-from bitloom.quantize.qgraph import QConcat, QConv, QPool, QTensor, QuantGraph
 
 _OPSET, _IR_VERSION = 13, 8
 _OFFSET = 128  #: a code as uint8, as ConvInteger of every runtime takes it: code + 128

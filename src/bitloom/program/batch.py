@@ -12,12 +12,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from bitloom.graph.qgraph import QConcat, QConv, QPool, node_inputs
 from bitloom.program.geometry import Reading
 from bitloom.program.inputs import FoldSpec
 from bitloom.program.jobs import Buffer, EngineJob, LoadJob, Schedule, StoreJob
 from bitloom.program.layouts import LaidOut
 from bitloom.program.schedule import Builder
-from bitloom.quantize.qgraph import QConcat, QConv, QPool, node_inputs
 from bitloom.target.arch import ArchConfig
 
 

@@ -6,12 +6,12 @@ from dataclasses import replace
 
 import numpy as np
 
-from bitloom.allocate.allocation import uniform
+from bitloom.graph.allocation import uniform
 from bitloom.graph.ir import Graph
+from bitloom.graph.qgraph import QConv
 from bitloom.program.plan import plan
 from bitloom.program.steps import EngineStep
 from bitloom.program.weights import step_weights
-from bitloom.quantize.qgraph import QConv
 from bitloom.quantize.skeleton import skeleton
 from bitloom.target.arch import ArchConfig
 

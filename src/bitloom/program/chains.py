@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from bitloom.graph.qgraph import QConcat, QNode, QPool, QuantGraph, node_inputs
 from bitloom.program.geometry import Reading
 from bitloom.program.layouts import LaidOut
-from bitloom.quantize.qgraph import QConcat, QNode, QPool, QuantGraph, node_inputs
 
 
 @dataclass(frozen=True)

@@ -10,10 +10,10 @@ from pathlib import Path
 from typing import Any
 
 from bitloom.errors import OutputError, ProgramError, TargetError
+from bitloom.graph.qgraph import Int8Array
 from bitloom.program.commands import BEAT_BYTES, FORMAT_VERSION, decode
 from bitloom.program.inputs import FoldSpec, InputSpec, LinearSpec
 from bitloom.program.regions import Layout, Placement, Uint8Array
-from bitloom.quantize.qgraph import Int8Array
 from bitloom.target.arch import ArchConfig
 
 MAGIC = b"BITLOOM\x00"

@@ -12,10 +12,10 @@ from dataclasses import dataclass
 import numpy as np
 
 from bitloom.errors import DataError, ProgramError
+from bitloom.graph.qgraph import Int8Array
 from bitloom.program.commands import BEAT_BYTES
 from bitloom.program.geometry import Tap, Window
 from bitloom.program.regions import IntArray, Layout, chunk_count, slots
-from bitloom.quantize.qgraph import Int8Array
 from bitloom.target.arch import ArchConfig
 
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from itertools import pairwise
 
+from bitloom.graph.qgraph import QConv, QPool
 from bitloom.program.commands import Base
 from bitloom.program.geometry import Window
 from bitloom.program.regions import Layout, Pairs, Region, chunk_count
-from bitloom.quantize.qgraph import QConv, QPool
 from bitloom.target.arch import ArchConfig
 
 

@@ -14,11 +14,11 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from bitloom.errors import UnsupportedLayerError
+from bitloom.graph.qgraph import QConcat, QConv, QNode, QPool, QTensor, QuantGraph
 from bitloom.graph.ties import Classes
 from bitloom.numerics.requantize import IDENTITY
 from bitloom.program.geometry import Reading, Window, window_of
 from bitloom.program.regions import canonical_segments
-from bitloom.quantize.qgraph import QConcat, QConv, QNode, QPool, QTensor, QuantGraph
 
 COPY_SUFFIX = ".split"
 

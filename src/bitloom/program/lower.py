@@ -5,13 +5,13 @@ from __future__ import annotations
 import hashlib
 
 from bitloom.errors import DataError
+from bitloom.graph.qgraph import Int8Array, QConcat, QConv, QPool, QuantGraph
 from bitloom.program.commands import BEAT_BYTES, HEADER_BEATS, Base, Command, Opcode
 from bitloom.program.container import Program, TraceEntry, weight_offsets
 from bitloom.program.inputs import input_bytes
 from bitloom.program.regions import Uint8Array
 from bitloom.program.steps import EngineStep, LoadStep, Plan, StoreStep
 from bitloom.program.weights import WeightPacker
-from bitloom.quantize.qgraph import Int8Array, QConcat, QConv, QPool, QuantGraph
 from bitloom.target.arch import ArchConfig
 
 ONE_IMAGE = 4095  #: image_rows of a grid that holds one image: never reached

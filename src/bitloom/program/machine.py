@@ -12,13 +12,13 @@ import numpy as np
 import numpy.typing as npt
 
 from bitloom.errors import ProgramError
+from bitloom.graph.qgraph import Int8Array
 from bitloom.numerics.fixed import clamp, rshift
 from bitloom.numerics.requantize import FRACTION_BITS, SHIFTS
 from bitloom.program.commands import Base, Command, Opcode, decode
 from bitloom.program.container import Program
 from bitloom.program.regions import IntArray, Uint8Array, half_rows
 from bitloom.program.streams import LaneReader
-from bitloom.quantize.qgraph import Int8Array
 from bitloom.target.arch import ArchConfig
 
 #: Called after every command with its index, the command and the activation memory, uint8 [P, act_rows, C].

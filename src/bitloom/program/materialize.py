@@ -7,6 +7,7 @@ from dataclasses import replace
 import numpy as np
 
 from bitloom.errors import ProgramError
+from bitloom.graph.qgraph import QConv
 from bitloom.program.commands import BEAT_BYTES, Base
 from bitloom.program.geometry import Grid, Reading, Tap, Window, highest_word, make_grid, window_grid, window_taps
 from bitloom.program.inputs import FoldSpec, LinearSpec, fold_taps
@@ -14,7 +15,6 @@ from bitloom.program.jobs import Buffer, EngineJob, Home, LoadJob, Schedule
 from bitloom.program.layouts import LaidOut
 from bitloom.program.regions import Placement, Region, chunk_count, half_rows
 from bitloom.program.steps import EngineStep, LoadStep, Plan, Step, StoreStep
-from bitloom.quantize.qgraph import QConv
 from bitloom.target.arch import ArchConfig
 
 MAX_POSITIONS = 1 << 18  #: flat positions of a chunk that the drain can address

@@ -15,10 +15,10 @@ from dataclasses import replace
 import numpy as np
 import numpy.typing as npt
 
+from bitloom.graph.qgraph import Int8Array, QConcat, QConv, QNode, QuantGraph
 from bitloom.graph.ties import Ties
 from bitloom.numerics.packing import TWO_PASS_BITS
 from bitloom.program.regions import IntArray
-from bitloom.quantize.qgraph import Int8Array, QConcat, QConv, QNode, QuantGraph
 from bitloom.target.arch import ArchConfig
 
 

@@ -6,6 +6,7 @@ from dataclasses import replace
 from itertools import product
 
 from bitloom.errors import ProgramError, UnsupportedLayerError
+from bitloom.graph.qgraph import QConcat, QConv, QuantGraph, node_inputs
 from bitloom.program.batch import batch_schedule, cuts, takes_turns
 from bitloom.program.chains import Chain, runs
 from bitloom.program.commands import BEAT_BYTES
@@ -18,7 +19,6 @@ from bitloom.program.regions import Layout, Region, allocate, peak_rows
 from bitloom.program.schedule import make_schedule
 from bitloom.program.spill import spill
 from bitloom.program.steps import Plan
-from bitloom.quantize.qgraph import QConcat, QConv, QuantGraph, node_inputs
 from bitloom.target.arch import ArchConfig
 
 __all__ = ["Plan", "plan"]

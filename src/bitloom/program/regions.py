@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from bitloom.errors import ProgramError
-from bitloom.quantize.qgraph import Int8Array
+from bitloom.graph.qgraph import Int8Array
 
 IntArray = npt.NDArray[np.int64]
 Uint8Array = npt.NDArray[np.uint8]

@@ -10,13 +10,13 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 
 from bitloom.errors import ProgramError
+from bitloom.graph.qgraph import QConcat, QConv, QPool, node_inputs
 from bitloom.program.chains import Chain
 from bitloom.program.geometry import Window
 from bitloom.program.inputs import FoldSpec, linear_words
 from bitloom.program.jobs import Buffer, EngineJob, Job, LoadJob, Schedule, StoreJob
 from bitloom.program.layouts import LaidOut
 from bitloom.program.regions import Layout, chunk_count, layout_of
-from bitloom.quantize.qgraph import QConcat, QConv, QPool, node_inputs
 from bitloom.target.arch import ArchConfig
 
 

@@ -14,13 +14,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from bitloom.graph.qgraph import QConcat, QConv, QPool
 from bitloom.program.commands import BEAT_BYTES, Base
 from bitloom.program.inputs import FoldSpec, linear_words
 from bitloom.program.jobs import Buffer, EngineJob, Home, LoadJob, Schedule, StoreJob
 from bitloom.program.layouts import LaidOut
 from bitloom.program.regions import Region, allocate, chunk_count, peak_rows
 from bitloom.program.schedule import Builder, needed_rows
-from bitloom.quantize.qgraph import QConcat, QConv, QPool
 from bitloom.target.arch import ArchConfig
 
 

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from bitloom.graph.qgraph import QConv, QPool
 from bitloom.program.commands import Base
 from bitloom.program.geometry import Grid, Tap, Window
 from bitloom.program.inputs import FoldSpec, InputSpec, LinearSpec
 from bitloom.program.regions import Placement, Region
-from bitloom.quantize.qgraph import QConv, QPool
 from bitloom.target.arch import ArchConfig
 
 

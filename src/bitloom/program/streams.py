@@ -7,8 +7,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from bitloom.errors import ProgramError
+from bitloom.graph.qgraph import Int8Array
 from bitloom.program.regions import IntArray, Uint8Array
-from bitloom.quantize.qgraph import Int8Array
 from bitloom.target.arch import ArchConfig
 
 

@@ -8,12 +8,12 @@ import numpy as np
 import numpy.typing as npt
 
 from bitloom.errors import ProgramError
+from bitloom.graph.qgraph import Int8Array, QConv
 from bitloom.numerics.packing import LOW_BITS, TWO_PASS_BITS
 from bitloom.program.commands import BEAT_BITS, BEAT_BYTES
 from bitloom.program.inputs import fold_weights
 from bitloom.program.regions import IntArray, Uint8Array, slots
 from bitloom.program.steps import EngineStep
-from bitloom.quantize.qgraph import Int8Array, QConv
 from bitloom.target.arch import ArchConfig
 
 HEADER_BITS = 64

@@ -9,6 +9,7 @@ import numpy.typing as npt
 
 from bitloom.errors import GraphError
 from bitloom.graph.ir import Relu
+from bitloom.graph.qgraph import Int8Array, QConv, QPool, QTensor
 from bitloom.numerics.fixed import round_half_up
 from bitloom.numerics.requantize import (
     FRACTION_BITS,
@@ -20,7 +21,6 @@ from bitloom.numerics.requantize import (
     residual_multiplier,
 )
 from bitloom.quantize.lower import ConvStep, PoolStep
-from bitloom.quantize.qgraph import Int8Array, QConv, QPool, QTensor
 
 BIAS_LIMIT = 1 << 25  #: |b / (s_a*s_c)| of a channel with weights
 CONSTANT_LIMIT = 4000.0  #: codes; a constant beyond saturates any sum with a residual

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from bitloom.allocate.allocation import WIDTHS
+from bitloom.graph.allocation import WIDTHS
 
 FULL_RANGE = 4  #: widest codes that use -2^(b-1)
 

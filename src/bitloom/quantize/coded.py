@@ -21,11 +21,11 @@ from torch import Tensor
 
 from bitloom.graph.execute import pad2d
 from bitloom.graph.ir import Relu
+from bitloom.graph.qgraph import Int8Array, QConv, QuantGraph
 from bitloom.quantize.correction import restore_scale, restoring_bias
 from bitloom.quantize.fake import dequantized
 from bitloom.quantize.lower import ConcatStep, ConvStep, Lowered
 from bitloom.quantize.observe import ActivationQuantizer, Calibration
-from bitloom.quantize.qgraph import Int8Array, QConv, QuantGraph
 from bitloom.quantize.stream import pool_step
 
 OFFSET = 128  #: byte = code + OFFSET, 1 to 255

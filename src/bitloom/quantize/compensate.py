@@ -21,11 +21,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from bitloom.graph.qgraph import QuantGraph
 from bitloom.quantize.blocks import Block, blocks_of
 from bitloom.quantize.gain import restoring_gain
 from bitloom.quantize.lower import ConvStep, Lowered
 from bitloom.quantize.paths import Paths, check_fitting_images
-from bitloom.quantize.qgraph import QuantGraph
 from bitloom.quantize.rounding import round_rows
 from bitloom.quantize.statistics import rows_at, sample_positions
 from bitloom.quantize.stream import conv_step, run_float

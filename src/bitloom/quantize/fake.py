@@ -14,9 +14,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from bitloom.graph.execute import pad2d
+from bitloom.graph.qgraph import QConcat, QConv, QPool, QTensor, QuantGraph
 from bitloom.numerics.requantize import FRACTION_BITS
 from bitloom.quantize.observe import ActivationQuantizer
-from bitloom.quantize.qgraph import QConcat, QConv, QPool, QTensor, QuantGraph
 from bitloom.quantize.stream import fake_quantize
 
 TIE_NOISE = 2.0**-25  #: above the noise of float64 sums, below the finest step of a product (2^-22)

@@ -27,12 +27,12 @@ from torch import Tensor, nn
 from bitloom.errors import DataError, TrainingError
 from bitloom.graph.execute import check_images
 from bitloom.graph.ir import Conv, Graph, Linear
+from bitloom.graph.qgraph import QConv, QuantGraph
 from bitloom.graph.shapes import class_count
 from bitloom.quantize.augment import Augment, augmented
 from bitloom.quantize.checkpoint import load_checkpoint, save_checkpoint
 from bitloom.quantize.lower import Lowered
 from bitloom.quantize.parallel import Group, process_group
-from bitloom.quantize.qgraph import QConv, QuantGraph
 from bitloom.quantize.teacher import FloatNetwork
 from bitloom.quantize.trainable import TrainableNetwork
 

@@ -9,16 +9,16 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from bitloom.allocate.allocation import BitAllocation
 from bitloom.errors import BudgetError, GraphError
+from bitloom.graph.allocation import BitAllocation
 from bitloom.graph.ir import Graph
+from bitloom.graph.qgraph import Int8Array, QConcat, QConv, QNode, QTensor, QuantGraph, node_inputs
 from bitloom.numerics.requantize import requantize
 from bitloom.quantize.assemble import make_conv, make_pool
 from bitloom.quantize.correction import scale_factors
 from bitloom.quantize.gain import output_samples
 from bitloom.quantize.lower import ConcatStep, ConvStep, Lowered, step_inputs
 from bitloom.quantize.observe import Calibration
-from bitloom.quantize.qgraph import Int8Array, QConcat, QConv, QNode, QTensor, QuantGraph, node_inputs
 from bitloom.quantize.rounding import RoundedLayer, Rounding, round_layer
 from bitloom.quantize.statistics import round_network
 from bitloom.reference.fast import exact_convolution, quantize_input, run_node

@@ -15,11 +15,11 @@ import torch
 from torch import Tensor
 
 from bitloom.errors import TrainingError
+from bitloom.graph.qgraph import QuantGraph
 from bitloom.quantize.augment import Augment, augmented
 from bitloom.quantize.blocks import Block, blocks_of
 from bitloom.quantize.lower import Lowered
 from bitloom.quantize.paths import Paths, check_fitting_images
-from bitloom.quantize.qgraph import QuantGraph
 from bitloom.quantize.stream import run_float
 from bitloom.quantize.trainable import QuantizedWeights, TrainableNetwork
 

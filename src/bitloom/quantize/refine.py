@@ -18,12 +18,12 @@ from torch import Tensor
 
 from bitloom.errors import DataError
 from bitloom.graph.ir import Graph
+from bitloom.graph.qgraph import QuantGraph
 from bitloom.quantize.coded import coded_network
 from bitloom.quantize.compensate import CompensateOptions, compensate
 from bitloom.quantize.curvature import CHOICE_TEMPERATURE
 from bitloom.quantize.finetune import FinetuneOptions, finetune
 from bitloom.quantize.lower import Lowered
-from bitloom.quantize.qgraph import QuantGraph
 from bitloom.quantize.teacher import FloatNetwork
 
 

@@ -17,12 +17,12 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from bitloom.allocate.allocation import WIDTHS
 from bitloom.errors import WeightsError
+from bitloom.graph.allocation import WIDTHS
+from bitloom.graph.qgraph import Int8Array
 from bitloom.quantize.code_range import CodeRange, code_range, highest, lowest
 from bitloom.quantize.descent import descend
 from bitloom.quantize.gptq import Feedback, feedback, gptq_codes
-from bitloom.quantize.qgraph import Int8Array
 
 PIECE = 1 << 24  #: weights that are rounded at once where rows share no factor: bounds the memory of very wide layers
 GAIN_LIMIT = 1.5  #: largest ratio of the gain-one scale to the scale of least error

@@ -7,9 +7,9 @@ from collections.abc import Mapping
 import numpy as np
 
 from bitloom.graph.ir import Graph
+from bitloom.graph.qgraph import Int8Array, QConcat, QConv, QNode, QPool, QTensor, QuantGraph
 from bitloom.numerics.requantize import Requant
 from bitloom.quantize.lower import ConcatStep, ConvStep, lower
-from bitloom.quantize.qgraph import Int8Array, QConcat, QConv, QNode, QPool, QTensor, QuantGraph
 from bitloom.quantize.quantize import check_allocation
 
 

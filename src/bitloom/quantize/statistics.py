@@ -16,8 +16,8 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from bitloom.allocate.allocation import WIDTHS
 from bitloom.errors import DataError
+from bitloom.graph.allocation import WIDTHS
 from bitloom.graph.execute import pad2d
 from bitloom.quantize.curvature import coherence
 from bitloom.quantize.lower import ConvStep

@@ -16,11 +16,11 @@ from torch import Tensor, nn
 
 from bitloom.errors import DataError
 from bitloom.graph.execute import even_border
+from bitloom.graph.qgraph import QConcat, QConv, QNode, QTensor, QuantGraph
 from bitloom.quantize.assemble import code_limits, make_conv, make_pool
 from bitloom.quantize.code_range import code_range
 from bitloom.quantize.fake import dequantized
 from bitloom.quantize.lower import ConcatStep, ConvStep, Lowered, PoolStep, Step, step_inputs
-from bitloom.quantize.qgraph import QConcat, QConv, QNode, QTensor, QuantGraph
 from bitloom.quantize.straight import quantize_activation, quantize_weight
 from bitloom.quantize.stream import pool_step
 

@@ -16,8 +16,8 @@ from torch import Tensor
 from bitloom.errors import DataError
 from bitloom.graph.execute import pad2d
 from bitloom.graph.ir import Pads
+from bitloom.graph.qgraph import Int8Array, Int32Array, QConcat, QConv, QPool, QTensor, QuantGraph, node_inputs
 from bitloom.numerics.requantize import requantize
-from bitloom.quantize.qgraph import Int8Array, Int32Array, QConcat, QConv, QPool, QTensor, QuantGraph, node_inputs
 
 EXACT_SUM = ((1 << 24) - 1) // 127  #: largest sum|w| of one float32 run
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 
 from bitloom.errors import DataError
+from bitloom.graph.qgraph import Int8Array, QConcat, QConv, QPool, QTensor, QuantGraph
 from bitloom.numerics.fixed import Int64Array
 from bitloom.numerics.requantize import requantize
-from bitloom.quantize.qgraph import Int8Array, QConcat, QConv, QPool, QTensor, QuantGraph
 
 OUTSIDE = -(1 << 40)  #: smaller than any code: a maximum never takes a pixel outside the image
 

@@ -14,7 +14,7 @@ from matplotlib.axes import Axes
 from matplotlib.colors import BoundaryNorm, ListedColormap
 from matplotlib.figure import Figure
 
-from bitloom.allocate.allocation import WIDTHS
+from bitloom.graph.allocation import WIDTHS
 
 #: Colour of every cause a cycle can have, in drawing order.
 CAUSE_COLOURS: dict[str, str] = {

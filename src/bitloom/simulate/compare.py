@@ -9,9 +9,9 @@ from itertools import chain
 import numpy as np
 
 from bitloom.errors import SimulationError
+from bitloom.graph.qgraph import Int8Array, QuantGraph
 from bitloom.program.container import Program
 from bitloom.program.inputs import output_codes
-from bitloom.quantize.qgraph import Int8Array, QuantGraph
 from bitloom.reference.fast import run_fast
 from bitloom.simulate.results import RunResult
 

@@ -13,11 +13,11 @@ import numpy as np
 from joblib import Parallel, delayed
 
 from bitloom.errors import SimulationError
+from bitloom.graph.qgraph import Int8Array
 from bitloom.program.commands import ErrorCode
 from bitloom.program.container import Program
 from bitloom.program.inputs import output_codes
 from bitloom.program.lower import input_image
-from bitloom.quantize.qgraph import Int8Array
 from bitloom.simulate.build import SimBinary, build
 from bitloom.simulate.job import SimOptions, Workload, write_program
 from bitloom.simulate.part import run_part

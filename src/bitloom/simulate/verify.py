@@ -8,9 +8,9 @@ import numpy as np
 from torch import Tensor
 
 from bitloom.errors import DataError
+from bitloom.graph.qgraph import QuantGraph
 from bitloom.program.commands import CAUSES
 from bitloom.program.container import Program
-from bitloom.quantize.qgraph import QuantGraph
 from bitloom.reference.fast import quantize_input
 from bitloom.simulate.build import BuildOptions, build
 from bitloom.simulate.compare import compare_run, reference_tensors

@@ -20,7 +20,7 @@ from torch import Tensor
 from bitloom.allocate.gradients import GradientOptions, gradient_power
 from bitloom.allocate.output_errors import output_errors
 from bitloom.allocate.probe import Probe
-from bitloom.quantize.qgraph import Int8Array
+from bitloom.graph.qgraph import Int8Array
 
 FloatArray = npt.NDArray[np.float64]
 

@@ -7,8 +7,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from bitloom.allocate.allocation import BitAllocation
 from bitloom.errors import BudgetError, OutputError
+from bitloom.graph.allocation import BitAllocation
 
 
 def example() -> BitAllocation:
