@@ -5,6 +5,7 @@ import re
 import subprocess
 import sys
 
+import matplotlib.style
 import numpy as np
 import pytest
 import torch
@@ -57,6 +58,21 @@ def simulated(facts, exact):
     samples = sample_rows(torch.rand(2, 3, 8, 8), np.array([3, 4]), [3, 7])
     extra = {"simulation": run, "layers": layers, "accuracy": accuracy, "samples": samples, "cycles_note": "Bars."}
     return facts | extra
+
+
+def test_a_users_style_does_not_colour_the_pictures(facts, found):
+    """A dark background and thick lines of the user's own: the same pictures, and the settings are still there."""
+    point, clock, measured = found.found.best, found.run.clock_mhz, simulated(facts, True)
+
+    def drawn():
+        return render(measured), pareto_picture(found.found.front, point, clock)
+
+    plain = drawn()
+    own = {"lines.linewidth": 9.0, "svg.fonttype": "none", "axes.titlesize": 33.0}
+    with matplotlib.style.context(["dark_background", own]):
+        before = dict(matplotlib.rcParams)
+        assert drawn() == plain
+        assert dict(matplotlib.rcParams) == before and before["lines.linewidth"] == 9.0
 
 
 def test_page_shows_the_facts_and_stands_alone(facts):

@@ -14,6 +14,7 @@ from bitloom.explore.roofline import Roofline, RooflinePoint
 from bitloom.explore.search import Point
 from bitloom.program.commands import CAUSES
 from bitloom.report.plots import CAUSE_COLOURS
+from bitloom.report.style import plain_style
 
 _INK, _GRID = "#22262b", "#dfe4ea"
 
@@ -37,6 +38,7 @@ def _axes(width: float, height: float) -> tuple[Figure, Axes]:
     return figure, axes
 
 
+@plain_style()
 def roofline_picture(roof: Roofline, kind: str = "svg") -> bytes:
     """Layers under the roof, coloured by what binds them, area by share of the cycles. kind: svg or png."""
     figure, axes = _axes(9, 4.2)
@@ -68,6 +70,7 @@ def roofline_picture(roof: Roofline, kind: str = "svg") -> bytes:
     return _picture(figure, kind)
 
 
+@plain_style()
 def pareto_picture(front: Sequence[Point], best: Point, clock_mhz: float, kind: str = "svg") -> bytes:
     """DSPs against milliseconds of all networks together, coloured by memory, the best marked."""
     figure, axes = _axes(7.5, 4.2)

@@ -15,6 +15,7 @@ from matplotlib.colors import BoundaryNorm, ListedColormap
 from matplotlib.figure import Figure
 
 from bitloom.graph.allocation import WIDTHS
+from bitloom.report.style import plain_style
 
 #: Colour of every cause a cycle can have, in drawing order.
 CAUSE_COLOURS: dict[str, str] = {
@@ -46,6 +47,7 @@ def _axes(width: float, height: float) -> tuple[Figure, Axes]:
     return figure, figure.subplots()
 
 
+@plain_style()
 def bits_picture(bits: Mapping[str, npt.NDArray[np.int8]]) -> str:
     """Every channel of every layer as one coloured cell: a row a layer, channels sorted by width."""
     names = list(bits)
@@ -67,6 +69,7 @@ def bits_picture(bits: Mapping[str, npt.NDArray[np.int8]]) -> str:
     return svg(figure)
 
 
+@plain_style()
 def cycles_picture(layers: Sequence[Mapping[str, object]]) -> str:
     """Cycles per layer by cause (bars, measured) and the model's prediction (ticks).
 
@@ -93,6 +96,7 @@ def cycles_picture(layers: Sequence[Mapping[str, object]]) -> str:
     return svg(figure)
 
 
+@plain_style()
 def widths_picture(bits: Mapping[str, npt.NDArray[np.int8]], channel_weights: Mapping[str, int]) -> str:
     """Share of weights and of channels at each width. channel_weights: layer -> weights of one output channel."""
     shares = np.zeros((2, 9))
@@ -121,6 +125,7 @@ def widths_picture(bits: Mapping[str, npt.NDArray[np.int8]], channel_weights: Ma
     return svg(figure)
 
 
+@plain_style()
 def percent_picture(rows: Mapping[str, float]) -> str:
     """Figures in percent as horizontal bars."""
     figure, axis = _axes(5, 0.5 + 0.35 * len(rows))
@@ -135,6 +140,7 @@ def percent_picture(rows: Mapping[str, float]) -> str:
     return svg(figure)
 
 
+@plain_style()
 def parts_picture(parts: Mapping[str, float], unit: str) -> str:
     """Parts of a sum as horizontal bars, largest first."""
     rows = sorted(parts.items(), key=lambda item: -item[1])
@@ -153,6 +159,7 @@ def parts_picture(parts: Mapping[str, float], unit: str) -> str:
     return svg(figure)
 
 
+@plain_style()
 def resources_picture(used: Mapping[str, float], available: Mapping[str, int]) -> str:
     """Resources of the build as shares of the device."""
     names = [n for n in used if available.get(n)]
