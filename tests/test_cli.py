@@ -195,8 +195,15 @@ def test_an_interruption_is_one_line(own, monkeypatch):
     assert result.exit_code == 130 and "run the same command again to go on" in result.output
 
 
-@pytest.mark.parametrize(("code", "shown"), [(errno.ENOSPC, True), (errno.ENOENT, False)])
-def test_a_full_disk_is_one_line(own, monkeypatch, code, shown):
+@pytest.mark.parametrize(
+    ("code", "shown"),
+    [
+        (errno.ENOSPC, "No space left on device; free space, or choose other folders"),
+        (errno.EACCES, "Permission denied; give a path that this user may use"),
+        (errno.ENOENT, ""),
+    ],
+)
+def test_a_full_disk_and_a_closed_path_are_one_line(own, monkeypatch, code, shown):
     def full(*args, **kwargs):
         raise OSError(code, os.strerror(code), "/tmp/somewhere")
 
@@ -204,9 +211,16 @@ def test_a_full_disk_is_one_line(own, monkeypatch, code, shown):
     result = CliRunner().invoke(app, [*COMPILE, "--mean", "0.5", "--std", "0.25"])
     if shown:
         assert result.exit_code == 2
-        assert "bitloom: /tmp/somewhere: No space left on device; free space, or choose other folders" in result.output
+        assert f"bitloom: /tmp/somewhere: {shown}" in result.output
     else:
         assert isinstance(result.exception, FileNotFoundError)
+
+
+def test_pictures_are_read_before_the_best_build_is_searched(own, monkeypatch):
+    monkeypatch.setattr(cli, "_best_build", lambda *args: pytest.fail("searched first"))
+    command = [word for word in COMPILE if word not in ("--arch", "tiny")]
+    result = CliRunner().invoke(app, [*command, "--data", "nowhere", "--mean", "0.5", "--std", "0.25"])
+    assert result.exit_code == 2 and "bitloom: nowhere: not a folder" in result.output
 
 
 def test_what_check_warns_of_is_printed_by_compile(own, monkeypatch):

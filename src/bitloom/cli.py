@@ -52,7 +52,7 @@ R = TypeVar("R")
 
 
 def _clear_errors(command: Callable[P, R]) -> Callable[P, R]:
-    """A user's mistake or a full disk is one line on stderr and exit code 2, an interruption one and code 130."""
+    """A user's mistake, a path not open to them or a full disk is one line on stderr and code 2, an interruption code 130."""
 
     @wraps(command)
     def wrapped(*args: P.args, **kwargs: P.kwargs) -> R:
@@ -62,10 +62,13 @@ def _clear_errors(command: Callable[P, R]) -> Callable[P, R]:
             typer.echo(f"bitloom: {error}", err=True)
             raise typer.Exit(2) from None
         except OSError as error:
-            if error.errno not in _NO_PLACE:
+            if isinstance(error, PermissionError):
+                advice = "give a path that this user may use"
+            elif error.errno in _NO_PLACE:
+                advice = "free space, or choose other folders by --out, BITLOOM_CACHE and TMPDIR; what has finished is kept"
+            else:
                 raise
             where = f"{error.filename}: " if error.filename else ""
-            advice = "free space, or choose other folders by --out, BITLOOM_CACHE and TMPDIR; what has finished is kept"
             typer.echo(f"bitloom: {where}{error.strerror}; {advice}", err=True)
             raise typer.Exit(2) from None
         except KeyboardInterrupt:
@@ -305,11 +308,15 @@ def _compile(
 ) -> None:
     """The journey, and its facts or the path of its report on stdout."""
     device = load_device(target)
-    build = named_arch(arch) if arch is not None else _best_build(graph, device)
-    check_fit(build, device)
+    build = named_arch(arch) if arch is not None else None
+    if build is not None:
+        check_fit(build, device)
     images = load_images(data, preprocess, calibration, Views(options.views))
     measured = load_images(evaluate, preprocess) if evaluate else images.plain(options.views)
     _warn_of_folders(evaluate or data, measured, graph)
+    if build is None:
+        build = _best_build(graph, device)
+        check_fit(build, device)
     evaluation = Evaluation(measured.images, measured.labels, calibrated=evaluate is None)
     facts = compile_model(graph, images.images, evaluation, build, device, out, options)
     if leads():

@@ -151,3 +151,49 @@ def test_a_limit_below_one(tmp_path, limit):
     save(tmp_path / "a.png")
     with pytest.raises(DataError, match=rf"{limit} images of .*; legal: 1 or more"):
         load_images(tmp_path, PRE, limit)
+
+
+@pytest.mark.parametrize("channels", [2, 4, 5])
+def test_images_of_channels_that_no_picture_has(tmp_path, channels):
+    save(tmp_path / "a.png")
+    pre = Preprocess((channels, 8, 8), (0.0,) * channels, (1.0,) * channels)
+    with pytest.raises(DataError, match=rf"pictures have 1 or 3 channels, the network takes {channels}; .*compile_model"):
+        load_images(tmp_path, pre)
+
+
+def test_a_picture_beyond_what_pillow_opens(tmp_path, monkeypatch):
+    save(tmp_path / "a.png", (40, 40))
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 100)
+    with pytest.raises(DataError, match=r"a\.png: .*1600 pixels.*; save it smaller"):
+        load_images(tmp_path, PRE)
+
+
+def test_labels_of_another_editor(tmp_path):
+    save(tmp_path / "a b.png")
+    (tmp_path / "labels.txt").write_bytes("\ufeffa b.png\t7\r\n".encode())
+    got = load_images(tmp_path, PRE)
+    assert got.names == ("a b.png",) and got.labels.tolist() == [7]
+
+
+def test_labels_that_name_no_image(tmp_path):
+    save(tmp_path / "a.png")
+    (tmp_path / "labels.txt").write_text("\n")
+    with pytest.raises(DataError, match=r"labels\.txt: names no image; must be lines of 'file index', or remove it"):
+        load_images(tmp_path, PRE)
+
+
+def test_a_label_beyond_any_class(tmp_path):
+    save(tmp_path / "a.png")
+    (tmp_path / "labels.txt").write_text(f"a.png {10**30}\n")
+    with pytest.raises(DataError, match=r"labels\.txt: line 1 .*must be 'file index'"):
+        load_images(tmp_path, PRE)
+
+
+def test_pictures_that_labels_leave_out_are_spoken_of(tmp_path):
+    for name in "abc":
+        save(tmp_path / f"{name}.png")
+    (tmp_path / "labels.txt").write_text("a.png 1\nb.png 0\n")
+    got = load_images(tmp_path, PRE, 1, Views(2))
+    assert got.doubt(2) == got.plain(2).doubt(2) == "labels.txt names 2 of 3 pictures; the others are passed over"
+    (tmp_path / "labels.txt").write_text("a.png 1\nb.png 0\nc.png 0\n")
+    assert load_images(tmp_path, PRE).doubt(2) == ""

@@ -5,7 +5,7 @@ Three layouts are understood: a flat folder; a folder with `labels.txt` (`file i
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +17,7 @@ from torch import Tensor
 from bitloom.errors import DataError
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp")
+_LONGEST_LABEL = 9  #: digits of a class index
 
 
 @dataclass(frozen=True)
@@ -62,24 +63,29 @@ class ImageSet:
     """images: float32 (N, C, H, W), normalised; labels: int64 (N,) or None; names: file names.
 
     folders: names of the class folders, the label of each its place; () where labels do not come from folders.
+    listed, present: images that labels.txt names, and pictures that lie beside it; both 0 where there is none.
     """
 
     images: Tensor
     labels: npt.NDArray[np.int64] | None
     names: tuple[str, ...]
     folders: tuple[str, ...] = ()
+    listed: int = 0
+    present: int = 0
 
     def plain(self, views: int) -> ImageSet:
         """The first of so many views of every picture."""
         count = len(self.images) // views
         labels = None if self.labels is None else self.labels[:count]
-        return ImageSet(self.images[:count], labels, self.names[:count], self.folders)
+        return replace(self, images=self.images[:count], labels=labels, names=self.names[:count])
 
     def doubt(self, classes: int) -> str:
-        """Why labels from class folders may not be those of a network with so many classes; '' where nothing says so.
+        """Why labels may not be what the user means, of a network with so many classes; '' where nothing says so.
 
         Folders are counted from 0 in the order of their names, as torchvision's ImageFolder does.
         """
+        if self.listed < self.present:
+            return f"labels.txt names {self.listed} of {self.present} pictures; the others are passed over"
         count = len(self.folders)
         remedy = "give labels.txt if the network counts otherwise"
         if count and count != classes:
@@ -94,19 +100,28 @@ def load_images(folder: Path, preprocess: Preprocess, limit: int | None = None, 
     """The first `limit` images of `folder` in name order (spread over the classes when there are class folders).
 
     views: N pictures become views.count * N images: all of them plain, then all in their second view, and so on.
-    Hidden files and folders (with a dot in front) are passed over. Raises DataError: no such folder, no images in it,
-    an unreadable file, a malformed labels.txt, a limit below 1.
+    Hidden files and folders (with a dot in front) are passed over. As in torchvision, pixels are taken as they are
+    stored: neither an orientation that a camera noted nor transparency is applied, and of an animation the first picture
+    is read. Raises DataError: no such folder, no images in it, an unreadable file, a malformed labels.txt, a limit below
+    1, a network of other than 1 or 3 channels.
     """
     if limit is not None and limit < 1:
         raise DataError(f"{limit} images of {folder}; legal: 1 or more")
-    files, labels, folders = _listing(folder)
+    channels = preprocess.shape[0]
+    if channels not in (1, 3):
+        raise DataError(
+            f"{folder}: pictures have 1 or 3 channels, the network takes {channels}; call "
+            "bitloom.flow.compile_model, which takes the images as a tensor"
+        )
+    listing = _listing(folder)
+    files, labels = listing.files, listing.labels
     if not files:
         raise DataError(f"{folder}: no images ({', '.join(SUFFIXES)}); give a folder of images")
     if limit is not None and limit < len(files):
         keep = np.linspace(0, len(files) - 1, limit).round().astype(int)
         files = [files[i] for i in keep]
         labels = [labels[i] for i in keep] if labels else None
-    pictures = [_decode(path, preprocess.shape[0]) for path in files]
+    pictures = [_decode(path, channels) for path in files]
     tensors = [_tensor(_plain(picture, preprocess), preprocess) for picture in pictures]
     count = 1 if views is None else views.count
     if views is not None:
@@ -116,40 +131,59 @@ def load_images(folder: Path, preprocess: Preprocess, limit: int | None = None, 
         torch.stack(tensors),
         np.tile(np.asarray(labels, dtype=np.int64), count) if labels else None,
         tuple(path.name for path in files) * count,
-        folders,
+        listing.folders,
+        listing.listed,
+        listing.present,
     )
 
 
-def _listing(folder: Path) -> tuple[list[Path], list[int] | None, tuple[str, ...]]:
-    """Files, their labels, and the class folders that the labels count."""
+@dataclass(frozen=True)
+class _Listing:
+    """Files, their labels, and as in `ImageSet` the class folders that the labels count, and images listed, present."""
+
+    files: list[Path]
+    labels: list[int] | None
+    folders: tuple[str, ...] = ()
+    listed: int = 0
+    present: int = 0
+
+
+def _listing(folder: Path) -> _Listing:
     if not folder.is_dir():
         raise DataError(f"{folder}: not a folder; give a folder of images")
-    table = folder / "labels.txt"
+    flat, table = _pictures(folder), folder / "labels.txt"
     if table.is_file():
-        files, labels = [], []
-        try:
-            lines = table.read_text(encoding="utf-8").splitlines()
-        except UnicodeDecodeError as error:
-            raise DataError(f"{table}: not text ({error}); must be lines of 'file index'") from None
-        for number, line in enumerate(lines, 1):
-            parts = line.split()
-            if not parts:
-                continue
-            if len(parts) != 2 or not parts[1].isdecimal():
-                raise DataError(f"{table}: line {number} is {line!r}, must be 'file index'")
-            files.append(folder / parts[0])
-            labels.append(int(parts[1]))
-        return files, labels, ()
-    flat = _pictures(folder)
+        named = _labelled(table)
+        files, labels = [folder / name for name, _ in named], [label for _, label in named]
+        return _Listing(files, labels, listed=len(set(files)), present=len({*flat, *files}))
     if flat:
-        return flat, None, ()
+        return _Listing(flat, None)
     files, labels = [], []
     folders = sorted(p for p in folder.iterdir() if p.is_dir() and not p.name.startswith("."))
     for index, sub in enumerate(folders):
         for path in _pictures(sub):
             files.append(path)
             labels.append(index)
-    return files, labels or None, tuple(sub.name for sub in folders) if labels else ()
+    return _Listing(files, labels or None, tuple(sub.name for sub in folders) if labels else ())
+
+
+def _labelled(table: Path) -> list[tuple[str, int]]:
+    """Names and labels of a labels.txt, of any editor: spaces in a name, a byte order mark in front."""
+    try:
+        lines = table.read_text(encoding="utf-8-sig").splitlines()
+    except UnicodeDecodeError as error:
+        raise DataError(f"{table}: not text ({error}); must be lines of 'file index'") from None
+    named = []
+    for number, line in enumerate(lines, 1):
+        parts = line.strip().rsplit(maxsplit=1)
+        if not parts:
+            continue
+        if len(parts) != 2 or not parts[1].isdecimal() or len(parts[1]) > _LONGEST_LABEL:
+            raise DataError(f"{table}: line {number} is {line!r}, must be 'file index'")
+        named.append((parts[0], int(parts[1])))
+    if not named:
+        raise DataError(f"{table}: names no image; must be lines of 'file index', or remove it")
+    return named
 
 
 def _pictures(folder: Path) -> list[Path]:
@@ -162,6 +196,8 @@ def _decode(path: Path, channels: int) -> Image.Image:
             if image.mode[0] in "IF":  # Pillow would cut off all above 255
                 raise DataError(f"{path}: more than 8 bits a pixel (mode {image.mode}); save it with 8")
             return image.convert("L" if channels == 1 else "RGB")
+    except Image.DecompressionBombError as error:
+        raise DataError(f"{path}: {error}; save it smaller") from None
     except FileNotFoundError:
         raise DataError(f"{path}: no such file; is labels.txt of another folder?") from None
     except (UnidentifiedImageError, OSError) as error:
