@@ -65,7 +65,9 @@ def _clear_errors(command: Callable[P, R]) -> Callable[P, R]:
             if isinstance(error, PermissionError):
                 advice = "give a path that this user may use"
             elif error.errno in _NO_PLACE:
-                advice = "free space, or choose other folders by --out, BITLOOM_CACHE and TMPDIR; what has finished is kept"
+                advice = (
+                    "free space, or choose other folders by --out, BITLOOM_CACHE and TMPDIR; what has finished is kept"
+                )
             else:
                 raise
             where = f"{error.filename}: " if error.filename else ""

@@ -157,7 +157,9 @@ def test_a_limit_below_one(tmp_path, limit):
 def test_images_of_channels_that_no_picture_has(tmp_path, channels):
     save(tmp_path / "a.png")
     pre = Preprocess((channels, 8, 8), (0.0,) * channels, (1.0,) * channels)
-    with pytest.raises(DataError, match=rf"pictures have 1 or 3 channels, the network takes {channels}; .*compile_model"):
+    with pytest.raises(
+        DataError, match=rf"pictures have 1 or 3 channels, the network takes {channels}; .*compile_model"
+    ):
         load_images(tmp_path, pre)
 
 

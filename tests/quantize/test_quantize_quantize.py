@@ -107,9 +107,10 @@ def test_without_bias_correction_a_dead_channel_gives_its_bias() -> None:
             assert np.abs(out[:, channel] - conv.bias[channel]).max() <= 0.51 * qgraph.tensors["c"].scale
 
 
-def test_a_network_whose_layers_are_all_dead() -> None:
+@pytest.mark.parametrize(("sign", "bias"), [(-1, -9.0), (-1, -1e5), (1, -1e5), (1, -1e12)])
+def test_a_network_whose_layers_are_all_dead(sign: int, bias: float) -> None:
     rng = np.random.default_rng(2)
-    dead = Conv(-np.abs(random_conv(rng, 4, 4, 3).weight), np.full(4, -9, np.float32), (1, 1), ONE)
+    dead = Conv(sign * np.abs(random_conv(rng, 4, 4, 3).weight), np.full(4, bias, np.float32), (1, 1), ONE)
     graph = graph_of(
         ("in", Input((4, 8, 8)), ()), ("r0", Relu(), ("in",)), ("c", dead, ("r0",)), ("r", Relu(), ("c",)),
         ("d", random_conv(rng, 2, 4, 3), ("r",)), ("g", GlobalAvgPool(), ("d",)),

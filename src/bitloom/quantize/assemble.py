@@ -67,8 +67,16 @@ def make_conv(
 def _normal_rows(
     codes: Int8Array, scale: Float64Array, bias: Float64Array, source: QTensor, target: QTensor
 ) -> tuple[Int8Array, Float64Array, Float64Array]:
-    """Rows without weights get a scale fine enough for their constant; rows far below their bias a coarser one."""
+    """Rows without weights get a scale fine enough for their constant; rows far below their bias a coarser one.
+
+    A bias that keeps the output saturated whatever the input is drawn in as far as that stays so: beside a tensor that
+    never left zero in calibration, any bias is that large.
+    """
     dead = ~codes.any(axis=1)
+    unit = source.scale * scale
+    centre = source.zero_point * unit * codes.sum(axis=1, dtype=np.int64)
+    reach = 127 * np.abs(unit) * np.abs(codes.astype(np.int64)).sum(axis=1) + CONSTANT_LIMIT * target.scale
+    bias = np.clip(bias, centre - reach, centre + reach)
     floor = np.abs(bias) / (source.scale * BIAS_LIMIT)
     small = ~dead & (np.abs(scale) < floor)
     if small.any():
@@ -77,8 +85,7 @@ def _normal_rows(
         codes[small] = (np.sign(codes[small]) * size).astype(np.int8)
     scale = np.where(small, np.copysign(floor, scale), scale)
     scale = np.where(dead, target.scale / (source.scale * 2**FRACTION_BITS), scale)
-    limit = CONSTANT_LIMIT * target.scale
-    return codes, scale, np.where(dead, np.clip(bias, -limit, limit), bias)
+    return codes, scale, bias
 
 
 def make_pool(step: PoolStep, tensors: dict[str, QTensor]) -> QPool:
