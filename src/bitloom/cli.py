@@ -52,7 +52,7 @@ R = TypeVar("R")
 
 
 def _clear_errors(command: Callable[P, R]) -> Callable[P, R]:
-    """A user's mistake, a path not open to them or a full disk is one line on stderr and code 2, an interruption code 130."""
+    """A user's mistake, a closed path or a full disk is one line on stderr and code 2, an interruption one and 130."""
 
     @wraps(command)
     def wrapped(*args: P.args, **kwargs: P.kwargs) -> R:

@@ -101,9 +101,9 @@ def load_images(folder: Path, preprocess: Preprocess, limit: int | None = None, 
 
     views: N pictures become views.count * N images: all of them plain, then all in their second view, and so on.
     Hidden files and folders (with a dot in front) are passed over. As in torchvision, pixels are taken as they are
-    stored: neither an orientation that a camera noted nor transparency is applied, and of an animation the first picture
-    is read. Raises DataError: no such folder, no images in it, an unreadable file, a malformed labels.txt, a limit below
-    1, a network of other than 1 or 3 channels.
+    stored: neither an orientation that a camera noted nor transparency is applied, and an animation is its first
+    picture. Raises DataError: no such folder, no images in it, an unreadable file, a malformed labels.txt, a limit
+    below 1, a network of other than 1 or 3 channels.
     """
     if limit is not None and limit < 1:
         raise DataError(f"{limit} images of {folder}; legal: 1 or more")
