@@ -7,33 +7,27 @@ between settings (a baseline's smallest width). Validation and test images are o
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Collection
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import journey
-import numpy as np
 import torch
 from torch import Tensor
 
 from bitloom import zoo
-from bitloom.allocate.estimators.fisher import ChannelFisher
 from bitloom.allocate.hbp import LayerCosts, binary_only_in
-from bitloom.allocate.probe import Probe
 from bitloom.allocate.sensitivity import layer_costs
-from bitloom.baselines.hawq import mean_traces
-from bitloom.baselines.ompq import orthogonality
+from bitloom.compare.lineup import Lineup, nearest_table
 from bitloom.data.cifar import load_jpeg, load_lossless
 from bitloom.data.images import ImageSet, Preprocess, Views, load_images
 from bitloom.flow import CompileOptions
 from bitloom.frontends.load import load_model
 from bitloom.graph.allocation import WIDTHS
-from bitloom.graph.execute import execute
-from bitloom.graph.ir import Graph
 from bitloom.journal import Journal
 from bitloom.program.binary import binary_layers
 from bitloom.quantize.observe import Calibration, calibrate
-from bitloom.quantize.rounding import RoundedLayer, RoundingOptions, round_layer
+from bitloom.quantize.rounding import RoundedLayer
 from bitloom.quantize.statistics import StatisticsOptions, round_network
 from bitloom.target.arch import named_arch
 
@@ -66,6 +60,8 @@ NETWORKS: dict[str, Source] = {
         "imagenet/weights/resnet18_hybrid.npz", "imagenet", 320, 80, 100, ("val", "val227"), 5, 65536, True
     ),
     "resnet20": Source("cifar10/weights/resnet20-12fca82f.th", "lossless", 1024, 512, 1000, _CIFAR),
+    "resnet32": Source("cifar10/weights/resnet32-d509ac18.th", "lossless", 1024, 512, 1000, _CIFAR),
+    "resnet44": Source("cifar10/weights/resnet44-014dd654.th", "lossless", 1024, 512, 1000, _CIFAR),
     "resnet56": Source("cifar10/weights/resnet56-4bfd9763.th", "lossless", 1024, 512, 1000, _CIFAR),
     "vgg16_cifar": Source("vgg16_cifar.pt", "jpeg", 1024, 512, 500, ("cifar10_test_jpeg",)),
     "resnet34_cifar": Source("resnet34_cifar.pt", "jpeg", 1024, 512, 250, ("cifar10_test_jpeg",)),
@@ -76,75 +72,10 @@ NETWORKS: dict[str, Source] = {
 
 
 @dataclass(frozen=True, eq=False)
-class Prepared:
-    """What the allocations of one network share.
+class Prepared(Lineup):
+    """spare: calibration images that serve nothing else."""
 
-    binary: layers that may have 1 bit on the device's own build. tables: rounded rows by rounding; costs: shared by HBP
-    and the baselines with our sensitivities; samples, seen: of the rounding; measuring, choice, spare: calibration
-    images that the rounding has not seen, those of the costs, those that choose, and what is left; journal and key:
-    where the baselines' measurements are kept.
-    """
-
-    graph: Graph
-    calibration: Calibration
-    binary: frozenset[str]
-    tables: Mapping[str, Mapping[str, RoundedLayer]]
-    costs: Mapping[str, LayerCosts]
-    samples: StatisticsOptions
-    measuring: Tensor
-    choice: Tensor
     spare: Tensor
-    seen: Callable[[], Tensor]
-    journal: Journal
-    key: str
-
-    @property
-    def measure(self) -> str:
-        """Of rounding errors in the table `gptq`, as in `candidates.py`."""
-        return "coherent" if self.samples.coherent else "plain"
-
-    def table(self, rounding: str) -> Mapping[str, RoundedLayer]:
-        """Rounded rows: gptq, nearest, or plain: GPTQ as published, symmetric codes without search or descent."""
-        if rounding != "plain":
-            return self.tables[rounding]
-        options, samples = RoundingOptions(search=False, sweeps=0, turned=False), replace(self.samples, coherent=0)
-        work = lambda: round_network(self.calibration, rounding=options, statistics=samples, images=self.seen())  # noqa: E731
-        return self.journal.step("plain", self.key, work)
-
-    def naive(self) -> dict[str, LayerCosts]:
-        """Fisher information of every channel and width at temperature 1, on images that the rounding has seen."""
-        images = self.calibration.images[: max(320, len(self.measuring))]
-        estimator = ChannelFisher(temperature=1.0, together=2)
-        table = self.tables["gptq"]
-        work = lambda: layer_costs(self.calibration, table, images, estimator)  # noqa: E731
-        return binary_only_in(self.journal.step("naive", self.key, work), WIDTHS, self.binary)
-
-    def traces(self) -> dict[str, float]:
-        """HAWQ's mean Hessian traces; the float network's own top-1 stands for labels, which these images lack."""
-        images = self.measuring[:32] if self.measuring.shape[2] > 64 else self.measuring[:256]
-        labels = execute(self.graph, images)[self.graph.output].flatten(1).argmax(1).numpy()
-        probe = Probe(self.calibration, self.tables["gptq"])
-        return self.journal.step("traces", self.key, lambda: mean_traces(probe, images, labels, draws=2))
-
-    def orm(self) -> np.ndarray:
-        """OMPQ's orthogonality of layers."""
-        probe = Probe(self.calibration, self.tables["gptq"])
-        return self.journal.step("orm", self.key, lambda: orthogonality(probe, self.measuring[:64]))
-
-    @property
-    def channels(self) -> dict[str, int]:
-        """Output channels by layer."""
-        return {name: len(layer.cost) for name, layer in self.costs.items()}
-
-    @property
-    def weights(self) -> dict[str, int]:
-        """Weights of one output channel by layer."""
-        return {name: layer.weights for name, layer in self.costs.items()}
-
-    @property
-    def total(self) -> int:
-        """Weights of the network."""
-        return sum(self.channels[n] * self.weights[n] for n in self.costs)
 
 
 def prepare(network: str, data: Path, out: Path, views: int | None = None, coherent: int = 0) -> Prepared:
@@ -167,9 +98,6 @@ def prepare(network: str, data: Path, out: Path, views: int | None = None, coher
     gptq: dict[str, RoundedLayer] = journal.step(
         "gptq", key, lambda: round_network(calibration, statistics=samples, images=seen)
     )
-    nearest: dict[str, RoundedLayer] = {
-        s.name: round_layer(s.weight.reshape(len(s.weight), -1), None) for s in calibration.lowered.convs
-    }
     measuring = torch.cat([second, first]) if source.everywhere else second  # output errors are of the first 64
     costs: dict[str, LayerCosts] = journal.step("costs", key, lambda: layer_costs(calibration, gptq, measuring))
     binary = journal.step("binary", key, lambda: binary_layers(graph, named_arch("full")))
@@ -177,9 +105,20 @@ def prepare(network: str, data: Path, out: Path, views: int | None = None, coher
     def all_views() -> Tensor:
         return _seen(_calibration_images(network, source, data), source)
 
-    tables = {"gptq": gptq, "nearest": nearest}
-    legal = binary_only_in(costs, WIDTHS, binary)
-    return Prepared(graph, calibration, binary, tables, legal, samples, second, third, spare, all_views, journal, key)
+    return Prepared(
+        graph=graph,
+        calibration=calibration,
+        binary=binary,
+        tables={"gptq": gptq, "nearest": nearest_table(calibration)},
+        costs=binary_only_in(costs, WIDTHS, binary),
+        samples=samples,
+        measuring=second,
+        choice=third,
+        seen=all_views,
+        journal=journal,
+        key=key,
+        spare=spare,
+    )
 
 
 def prepare_measures(network: str, data: Path, out: Path, names: Collection[str]) -> list[Prepared]:

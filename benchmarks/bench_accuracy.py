@@ -30,21 +30,12 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from accuracy_networks import NETWORKS, Prepared, measured, prepare_measures
-from accuracy_rows import (
-    BUDGETS,
-    Measured,
-    Row,
-    cached,
-    choice_of,
-    float_logits,
-    identity,
-    integer_agreement,
-    judged,
-    measure,
-    rows,
-)
-from scipy.stats import binomtest
+from accuracy_rows import BUDGETS, cached, identity, integer_agreement, rows
 
+from bitloom.compare.compare import reference_row, row_of
+from bitloom.compare.lineup import Lineup
+from bitloom.compare.methods import choice_of
+from bitloom.compare.outcome import Outcome, float_logits, measure, outcome_of
 from bitloom.graph.allocation import BitAllocation
 from bitloom.journal import sources_digest
 from bitloom.quantize.curvature import CHOICE_TEMPERATURE
@@ -109,98 +100,55 @@ def run(
     labels = images.labels
     first = measures[0]
     keep, key = first.journal.step, f"{first.key} {data} {len(labels)}"
-    target = F.log_softmax(keep("float", key, lambda: float_logits(first, images.images)), dim=1)
-    choice_logits = keep("choice", first.key, lambda: float_logits(first, first.choice))
+    target = F.log_softmax(keep("float", key, lambda: float_logits(first.graph, images.images)), dim=1)
+    choice_logits = keep("choice", first.key, lambda: float_logits(first.graph, first.choice))
     choice_target = F.log_softmax(choice_logits / CHOICE_TEMPERATURE, dim=1)
 
-    def judge(prepared: Prepared, rounding: str, bits: BitAllocation) -> float:
+    def judge(prepared: Lineup, rounding: str, bits: BitAllocation) -> float:
         blank = np.zeros(len(prepared.choice), np.int64)
-        key = identity(Row(network, f"choice at {CHOICE_TEMPERATURE}", "", rounding, 0.0), prepared, bits)
+        key = identity(network, f"choice at {CHOICE_TEMPERATURE}", rounding, prepared, bits)
         images = prepared.choice
         work = lambda: measure(prepared, bits, rounding, images, blank, choice_target, CHOICE_TEMPERATURE)  # noqa: E731
         return float(cached(args.out / "rows", key, work).kl.mean())
 
-    float_row = Row(network, data, "float", "float", 32.0)
-    record(args.result, entry(float_row, None, first, judged(target, target, labels), None))
-    hbp: dict[float, Measured] = {}
+    made = reference_row(network, outcome_of(target, target, labels)) | {"weight_bytes": 4 * first.total}
+    record(args.result, stamped(made, data))
+    hbp: dict[float, Outcome] = {}
     for row in rows(network, data, budgets):
         if limits.over:
             return
-        if args.allocations is not None and row.allocation not in ("hbp", *args.allocations):
+        method = row.method
+        if args.allocations is not None and method.allocation not in ("hbp", *args.allocations):
             continue
         start = time.time()
-        taken = choice_of(row, measures, judge)
+        taken = choice_of(method, row.budget, measures, judge)
         if taken is None:
             continue
         prepared, bits = taken
+        same = identity(network, data, method.rounding, prepared, bits)
         found = cached(
             args.out / "rows",
-            f"{identity(row, prepared, bits)}{'' if args.images is None else f' {len(labels)}'}",
-            partial(measure, prepared, bits, row.rounding, images.images, labels, target),
+            f"{same}{'' if args.images is None else f' {len(labels)}'}",
+            partial(measure, prepared, bits, method.rounding, images.images, labels, target),
         )
-        if row.allocation == "hbp" and row.rounding == "gptq":
+        if method.allocation == "hbp":
             hbp[row.budget] = found
-        line = entry(row, bits, prepared, found, hbp.get(row.budget))
-        if args.integer and row.allocation == "hbp":
+        made = row_of(network, method, row.budget, prepared.measure, bits, found, hbp.get(row.budget))
+        line = stamped(made, data)
+        if args.integer and method.allocation == "hbp":
             some = images.images[:: max(1, len(labels) // args.integer)]
-            work = partial(integer_agreement, prepared, bits, row.rounding, some)
-            line["integer_agreement"] = keep("integer", f"{identity(row, prepared, bits)} {len(some)}", work)
+            work = partial(integer_agreement, prepared, bits, method.rounding, some)
+            line["integer_agreement"] = keep("integer", f"{same} {len(some)}", work)
             line["integer_images"] = len(some)
         record(args.result, line)
         shown = {k: line[k] for k in ("network", "data", "allocation", "rounding", "mean_bits", "top1", "kl")}
         print(f"{time.time() - start:6.1f} s", shown, flush=True)
 
 
-def entry(
-    row: Row, bits: BitAllocation | None, prepared: Prepared, found: Measured, hbp: Measured | None
-) -> dict[str, Any]:
-    """One row of accuracy.json; percentages, nats. ci95: of top1. measure: of rounding errors. sources: the package's,
-    hashed; measured: when.
-    vs_hbp: HBP minus this row, paired by image."""
-    n, top1 = len(found.hit), 100 * float(found.hit.mean())
-    half = 196 * float(found.hit.std()) / n**0.5
-    result: dict[str, Any] = {
-        "network": row.network,
-        "data": row.data,
-        "method": row.allocation if row.allocation == "float" else f"{row.allocation}+{row.rounding}",
-        "allocation": "random" if row.allocation.startswith("random") else row.allocation,
-        "rounding": row.rounding,
-        "comparison": row.comparison if row.allocation != "float" else "reference",
-        "budget": row.budget,
-        "mean_bits": 32.0 if bits is None else bits.mean_bits,
-        "weight_bytes": 4 * prepared.total if bits is None else bits.bytes,
-        "top1": top1,
-        "kl": float(found.kl.mean()),
-        "loss": float(found.loss.mean()),
-        "agreement": 100 * float(found.agree.mean()),
-        "n": n,
-        "ci95": [top1 - half, top1 + half],
-        "measure": prepared.measure,
-        "sources": sources_digest()[:12],
-        "measured": time.strftime("%Y-%m-%dT%H:%MZ", time.gmtime()),
-    }
-    if hbp is not None:
-        result["vs_hbp"] = paired(hbp, found)
-    return result
-
-
-def paired(a: Measured, b: Measured) -> dict[str, Any]:
-    """a minus b on the same images: top-1 points with a bootstrap interval, McNemar's exact test, ratio of KL."""
-    rng = np.random.default_rng(0)
-    difference = a.hit.astype(np.int64) - b.hit.astype(np.int64)
-    picks = rng.integers(0, len(difference), (2000, len(difference)))
-    low, high = np.percentile(100 * difference[picks].mean(axis=1), [2.5, 97.5])
-    ratio = a.kl[picks].mean(axis=1) / np.maximum(b.kl[picks].mean(axis=1), 1e-12)
-    kl_low, kl_high = np.percentile(ratio, [2.5, 97.5])
-    only_a, only_b = int((difference > 0).sum()), int((difference < 0).sum())
-    p = 1.0 if only_a + only_b == 0 else float(binomtest(only_a, only_a + only_b).pvalue)
-    return {
-        "top1_points": 100 * float(difference.mean()),
-        "top1_ci95": [float(low), float(high)],
-        "mcnemar_p": p,
-        "kl_ratio": float(a.kl.mean() / max(float(b.kl.mean()), 1e-12)),
-        "kl_ratio_ci95": [float(kl_low), float(kl_high)],
-    }
+def stamped(row: dict[str, Any], data: str) -> dict[str, Any]:
+    """A row of accuracy.json. data: the measuring set; sources: the package's, hashed; measured: when."""
+    now = time.strftime("%Y-%m-%dT%H:%MZ", time.gmtime())
+    return {"network": row["network"], "data": data} | row | {"sources": sources_digest()[:12], "measured": now}
 
 
 def record(path: Path, line: dict[str, Any]) -> None:

@@ -33,13 +33,13 @@ import numpy.typing as npt
 import torch
 import torch.nn.functional as F
 from accuracy_networks import NETWORKS, Prepared, prepare_measures, unseen_views
-from accuracy_rows import float_logits
 from torch import Tensor
 
 from bitloom.allocate.hbp import allocate, per_layer
 from bitloom.allocate.probe import Probe, divergence
 from bitloom.allocate.trust import NEVER, PRUNED, Trust
 from bitloom.baselines.layers import SMALLEST
+from bitloom.compare.outcome import float_logits
 from bitloom.data.cifar import load_jpeg
 from bitloom.errors import BudgetError
 from bitloom.graph.allocation import WIDTHS, BitAllocation
@@ -60,7 +60,7 @@ def main() -> None:
     torch.set_num_threads(int(os.environ["OMP_NUM_THREADS"]))
     measures = prepare_measures(args.network, journey.DATA, args.out, ("plain", "coherent"))
     views = _images(args.network)
-    target = _of_views(views, partial(float_logits, measures[0]))
+    target = _of_views(views, partial(float_logits, measures[0].graph))
     path = journey.RESULTS / "choice.json"
     rows: list[dict[str, Any]] = json.loads(path.read_text())["rows"] if path.is_file() else []
     for budget in args.budgets:

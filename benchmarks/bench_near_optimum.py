@@ -32,7 +32,6 @@ import numpy.typing as npt
 import torch
 import torch.nn.functional as F
 from accuracy_networks import NETWORKS, Prepared, prepare
-from accuracy_rows import float_logits
 from scipy.optimize import least_squares
 from torch import Tensor
 
@@ -40,6 +39,7 @@ from bitloom.allocate.grouping import curve_groups
 from bitloom.allocate.hbp import LayerCosts, allocate
 from bitloom.allocate.probe import Probe, divergence, log_probabilities
 from bitloom.baselines.layers import best_per_layer
+from bitloom.compare.outcome import float_logits
 from bitloom.graph.allocation import WIDTHS, BitAllocation
 
 FloatArray = npt.NDArray[np.float64]
@@ -52,7 +52,7 @@ class Judge:
 
     def __init__(self, prepared: Prepared, images: Tensor) -> None:
         self.prepared, self.images = prepared, images
-        self.target = F.log_softmax(float_logits(prepared, images), dim=1)
+        self.target = F.log_softmax(float_logits(prepared.graph, images), dim=1)
 
     def __call__(self, bits: BitAllocation) -> FloatArray:
         """(N,) in nats."""

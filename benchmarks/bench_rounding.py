@@ -18,11 +18,14 @@ from pathlib import Path
 import journey
 import torch
 import torch.nn.functional as F
-from accuracy_networks import NETWORKS, Prepared, measured, prepare_measures, rounding_images
-from accuracy_rows import Measured, Row, choice_of, float_logits, judged
-from bench_accuracy import MEASURES, entry, record
+from accuracy_networks import NETWORKS, measured, prepare_measures, rounding_images
+from bench_accuracy import MEASURES, record, stamped
 
 from bitloom.allocate.probe import divergence_judge
+from bitloom.compare.compare import row_of
+from bitloom.compare.lineup import Lineup
+from bitloom.compare.methods import Method, choice_of
+from bitloom.compare.outcome import Outcome, float_logits, outcome_of
 from bitloom.graph.allocation import BitAllocation
 from bitloom.quantize.coded import coded_network
 from bitloom.quantize.quantize import quantize
@@ -54,15 +57,15 @@ def main() -> None:
         found = measured(network, data, journey.DATA)
         assert found.labels is not None
         key = f"{first.key} {data} {len(found.labels)}"  # bench_accuracy's, which keeps them too
-        target = F.log_softmax(keep("float", key, partial(float_logits, first, found.images)), 1)
+        target = F.log_softmax(keep("float", key, partial(float_logits, first.graph, found.images)), 1)
 
-        def judge(prepared: Prepared, _: str, bits: BitAllocation, of: Judges = judges) -> float:
+        def judge(prepared: Lineup, _: str, bits: BitAllocation, of: Judges = judges) -> float:
             return of[prepared.measure](bits)
 
         for budget in args.budgets:
-            hbp: dict[Refinement, Measured] = {}
+            hbp: dict[Refinement, Outcome] = {}
             for name in args.allocations:
-                taken = choice_of(Row(network, data, name, "gptq", budget), measures, judge)
+                taken = choice_of(Method(name, "gptq"), budget, measures, judge)
                 if taken is None:
                     continue
                 prepared, bits = taken
@@ -73,12 +76,12 @@ def main() -> None:
                 for stage in stages:
                     student = coded_network(lowered, stage.qgraph)
                     logits = torch.cat([student.logits(x) for x in torch.split(found.images, 16)])
-                    judgement = judged(F.log_softmax(logits, dim=1), target, found.labels)
+                    judgement = outcome_of(F.log_softmax(logits, dim=1), target, found.labels)
                     if name == "hbp":
                         hbp[stage.stage] = judgement
-                    row = Row(network, data, name, stage.stage.value, budget)
-                    line = entry(row, bits, prepared, judgement, hbp.get(stage.stage))
-                    line |= {"held_out_kl": stage.divergence, "chosen": stage is best(stages)}
+                    method = Method(name, stage.stage.value)
+                    made = row_of(network, method, budget, prepared.measure, bits, judgement, hbp.get(stage.stage))
+                    line = stamped(made, data) | {"held_out_kl": stage.divergence, "chosen": stage is best(stages)}
                     if stage.stage is not Refinement.GPTQ:  # bench_accuracy measures that one
                         record(args.result, line)
                     shown = ("network", "method", "budget", "top1", "kl", "held_out_kl", "chosen")

@@ -30,7 +30,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from accuracy_networks import NETWORKS, Prepared, prepare
-from accuracy_rows import Row, cached, float_logits, identity, measure
+from accuracy_rows import cached, identity
 from scipy.stats import spearmanr
 
 from bitloom.allocate.estimators.blend import FisherBlend
@@ -42,6 +42,7 @@ from bitloom.allocate.hbp import allocate, binary_only_in
 from bitloom.allocate.probe import Probe
 from bitloom.allocate.sensitivity import Estimator, layer_costs
 from bitloom.baselines.layers import best_per_layer
+from bitloom.compare.outcome import float_logits, measure
 from bitloom.graph.allocation import WIDTHS, BitAllocation
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -74,11 +75,11 @@ def main() -> None:
     torch.set_num_threads(int(os.environ["OMP_NUM_THREADS"]))
     folder = journey.DATA
     prepared = prepare(args.network, folder, args.out, args.views)
-    target = F.log_softmax(float_logits(prepared, prepared.choice, 64), dim=1)
+    target = F.log_softmax(float_logits(prepared.graph, prepared.choice), dim=1)
     blank = np.zeros(len(prepared.choice), np.int64)
 
     def judge(bits: BitAllocation) -> float:
-        key = identity(Row(args.network, "choice", "", "gptq", 0.0), prepared, bits)
+        key = identity(args.network, "choice", "gptq", prepared, bits)
         work = lambda: measure(prepared, bits, "gptq", prepared.choice, blank, target)  # noqa: E731
         return float(cached(args.out / "rows", key, work).kl.mean())
 

@@ -32,7 +32,9 @@ from bitloom.allocate.hbp import LayerCosts, allocate, binary_only_in
 from bitloom.allocate.output_errors import output_errors
 from bitloom.allocate.probe import Probe
 from bitloom.allocate.sensitivity import Estimator, layer_costs
+from bitloom.compare.methods import NAMES
 from bitloom.graph.allocation import WIDTHS
+from bitloom.report.comparison import draw_curves
 
 matplotlib.use("Agg")
 import matplotlib.pyplot as plt
@@ -45,19 +47,6 @@ ESTIMATORS: dict[str, Estimator] = {
     "gradient pooled over the layer": GradientShare(exponent=0.0),
 }
 TITLES = {"allocation": "only the allocation differs", "method": "methods with their own rounding"}
-NAMES = {
-    "hbp": "HBP, per channel",
-    "naive_channel": "Fisher per channel",
-    "per_layer": "per layer, exact",
-    "greedy": "per layer, greedy",
-    "hawq_v2": "HAWQ-V2",
-    "hawq_v3": "HAWQ-V3 (4 and 8 bits)",
-    "ompq": "OMPQ",
-    "uniform": "uniform",
-    "random0": "random per channel, seed 0",
-    "random1": "random per channel, seed 1",
-    "random2": "random per channel, seed 2",
-}
 PLOTTED = tuple(name for name in NAMES if name not in ("random1", "random2", "hawq_v3"))
 
 
@@ -175,44 +164,28 @@ def _draw_curse(results: dict[str, Any]) -> None:
 
 
 def _draw_accuracy(rows: list[dict[str, Any]]) -> None:
-    """Four networks beside each other: divergence above, top-1 below."""
-    keys = [k for k in dict.fromkeys((r["network"], r["data"]) for r in rows) if _points(rows, *k)]
-    columns = min(4, len(keys))
-    bands = -(-len(keys) // columns)
+    """Four networks beside each other: divergence above, top-1 below; rows with our rounding."""
+    plotted = {f"{name}+gptq" for name in PLOTTED} | {"float"}
+    sets: dict[tuple[str, str], list[dict[str, Any]]] = {}
+    for row in rows:
+        if row["method"] in plotted:
+            sets.setdefault((row["network"], row["data"]), []).append(row)
+    columns = min(4, len(sets))
+    bands = -(-len(sets) // columns)
     size = (4.6 * columns, 6.4 * bands)
     figure, axes = plt.subplots(2 * bands, columns, figsize=size, layout="constrained", squeeze=False)
-    colours = {name: f"C{index}" for index, name in enumerate(PLOTTED)}
-    for index, (network, data) in enumerate(keys):
+    for index, ((network, data), mine) in enumerate(sets.items()):
         band, column = divmod(index, columns)
         above, below = axes[2 * band][column], axes[2 * band + 1][column]
-        for name, points in _points(rows, network, data).items():
-            style = {"marker": "o", "linewidth": 2.5 if name == "hbp" else 1.2, "markersize": 4, "label": NAMES[name]}
-            bits = [p["mean_bits"] for p in points]
-            above.plot(bits, [p["kl"] for p in points], color=colours[name], **style)
-            below.plot(bits, [p["top1"] for p in points], color=colours[name], **style)
-        reference = [r["top1"] for r in rows if (r["network"], r["data"], r["method"]) == (network, data, "float")]
-        below.axhline(reference[0], color="black", linewidth=0.8, linestyle=":")
-        above.set_yscale("log")
+        draw_curves(above, below, mine)
         above.set_title(f"{network}, {data}")
-        above.set_ylabel("KL to float, nats")
-        below.set_ylabel("top-1, %")
-        below.set_xlabel("mean weight bits (same rounding for all)")
         above.legend(fontsize=8)
-    for spare in range(len(keys), bands * columns):
+    for spare in range(len(sets), bands * columns):
         band, column = divmod(spare, columns)
         axes[2 * band][column].set_visible(False)
         axes[2 * band + 1][column].set_visible(False)
     figure.savefig(DOCS / "accuracy.png", dpi=90)
     plt.close(figure)
-
-
-def _points(rows: list[dict[str, Any]], network: str, data: str) -> dict[str, list[dict[str, Any]]]:
-    found = {}
-    for name in PLOTTED:
-        mine = [r for r in rows if (r["network"], r["data"], r["method"]) == (network, data, f"{name}+gptq")]
-        if mine:
-            found[name] = sorted(mine, key=lambda r: r["mean_bits"])
-    return found
 
 
 def table(rows: list[dict[str, Any]], network: str, data: str, comparison: str) -> str:

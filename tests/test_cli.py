@@ -273,3 +273,32 @@ def test_finetune_ends_with_one_clear_line_on_bad_input(own, arguments, text):
     result = CliRunner().invoke(app, [*FINETUNE, *arguments])
     assert result.exit_code == 2
     assert text in result.output
+
+
+COMPARE = ["compare", *COMPILE[1:-1], "--mean", "0.5", "--std", "0.25"]
+
+
+def test_compare_prints_a_row_a_method_and_draws_them(own):
+    result = CliRunner().invoke(app, [*COMPARE, "--budgets", "2.5,4", "--against", "per_layer, uniform"])
+    assert result.exit_code == 0, result.output
+    assert result.output.count("HBP, per channel") == 2 and result.output.count("per layer, exact") == 2
+    assert result.output.count("uniform, GPTQ as published") == 1  # at whole widths alone
+    assert (own / "out" / "compare.png").is_file() and result.stdout.rstrip().endswith("out/compare.png")
+    rows = json.loads((own / "out" / "compare.json").read_text())["rows"]
+    again = CliRunner().invoke(app, [*COMPARE, "--budgets", "2.5,4", "--against", "per_layer,uniform", "--json"])
+    assert json.loads(again.stdout)["rows"] == rows
+
+
+@pytest.mark.parametrize(
+    ("arguments", "text"),
+    [
+        (["--budgets", "2,5kB"], "budgets '2,5kB': '5kB' is a size; give mean bits with commas between (2,2.5,4)"),
+        (["--budgets", ""], "budget '' is not understood"),
+        (["--budgets", "2,9"], "budget = 9 mean bits; legal: above 0, up to 8"),
+        (["--against", "per-layer"], "unknown allocation 'per-layer'; legal: hbp, naive_channel, per_layer"),
+    ],
+)
+def test_compare_ends_with_one_clear_line_on_bad_input(own, arguments, text):
+    result = CliRunner().invoke(app, [*COMPARE, *arguments])
+    assert result.exit_code == 2
+    assert text in result.output.splitlines()[-1]

@@ -16,8 +16,11 @@ from typing import Annotated, ParamSpec, TypeVar
 
 import typer
 from rich.console import Console
+from torch import Tensor
 
-from bitloom.allocate.budget import parse_budget
+from bitloom.allocate.budget import parse_budget, parse_mean_bits
+from bitloom.compare.compare import AGAINST, CompareOptions, compare
+from bitloom.compare.methods import NAMES
 from bitloom.data.images import ImageSet, Preprocess, Views, load_images
 from bitloom.data.preprocess import parse_shape, preprocess_for
 from bitloom.errors import BitloomError, BudgetError
@@ -38,6 +41,7 @@ from bitloom.quantize.augment import Augment
 from bitloom.quantize.finetune import FinetuneOptions, steps_of
 from bitloom.quantize.parallel import leads
 from bitloom.quantize.refine import Refinement
+from bitloom.report.comparison import print_comparison, write_comparison
 from bitloom.report.terminal import print_explorations
 from bitloom.retrain import Training
 from bitloom.target.arch import ArchConfig, named_arch
@@ -258,6 +262,46 @@ def finetune_command(
     _compile(graph, preprocess, data, calibration, evaluate, target, arch, out, options, as_json)
 
 
+@app.command("compare")
+@_clear_errors
+def compare_command(
+    model: Model,
+    data: Data,
+    weights: Weights = None,
+    shape: ImageShape = None,
+    mean: Mean = None,
+    std: Std = None,
+    resize: Resize = None,
+    evaluate: Evaluate = None,
+    target: Target = "xczu15eg",
+    arch: Arch = None,
+    budgets: Annotated[str, typer.Option(help="mean bits per weight, with commas between")] = "2,3,4",
+    against: Annotated[
+        str, typer.Option(help=f"allocations beside HBP: {', '.join(n for n in NAMES if n != 'hbp')}")
+    ] = ",".join(AGAINST),
+    published: Annotated[bool, typer.Option(help="measure the related methods with their own rounding too")] = True,
+    calibration: CalibrationCount = 200,
+    views: ViewCount = 4,
+    coherent: Coherent = 64,
+    out: Out = Path("out"),
+    as_json: Json = False,
+) -> None:
+    """Measures HBP beside other allocations of the same size on MODEL: top-1, KL to float, paired intervals."""
+    others = tuple(name.strip() for name in against.split(",") if name.strip())
+    options = CompareOptions(parse_mean_bits(budgets), others, published, views, coherent)
+    graph = _load(model, weights, shape)
+    preprocess = preprocess_for(model, graph, mean, std, resize)
+    device = load_device(target)
+    named = _named_build(arch, device)
+    images, evaluation = _images(graph, preprocess, data, calibration, evaluate, views)
+    rows = compare(graph, images, evaluation, named or _best_build(graph, device), out, options)
+    if as_json:
+        typer.echo(json.dumps({"rows": rows}, indent=2))
+    else:
+        print_comparison(rows, Console(width=None if sys.stdout.isatty() else 200))
+        typer.echo(str(write_comparison(rows, out)))
+
+
 @app.command("explore")
 @_clear_errors
 def explore_command(
@@ -310,23 +354,26 @@ def _compile(
 ) -> None:
     """The journey, and its facts or the path of its report on stdout."""
     device = load_device(target)
-    build = named_arch(arch) if arch is not None else None
-    if build is not None:
-        check_fit(build, device)
-    images = load_images(data, preprocess, calibration, Views(options.views))
-    measured = load_images(evaluate, preprocess) if evaluate else images.plain(options.views)
-    _warn_of_folders(evaluate or data, measured, graph)
-    if build is None:
-        build = _best_build(graph, device)
-        check_fit(build, device)
-    evaluation = Evaluation(measured.images, measured.labels, calibrated=evaluate is None)
-    facts = compile_model(graph, images.images, evaluation, build, device, out, options)
+    named = _named_build(arch, device)
+    images, evaluation = _images(graph, preprocess, data, calibration, evaluate, options.views)
+    build = named or _best_build(graph, device)
+    facts = compile_model(graph, images, evaluation, build, device, out, options)
     if leads():
         if facts["board"]:
             typer.echo(f"for the board: {facts['board']}/README.md", err=True)
         elif options.board:
             typer.echo(f"no board files for '{device.name}': they are written for Zynq UltraScale+ MPSoC", err=True)
         typer.echo(json.dumps(facts, indent=2) if as_json else facts["report"])
+
+
+def _images(
+    graph: Graph, preprocess: Preprocess, data: Path, calibration: int, evaluate: Path | None, views: int
+) -> tuple[Tensor, Evaluation]:
+    """The images to calibrate on, in all views, and those to measure on."""
+    images = load_images(data, preprocess, calibration, Views(views))
+    measured = load_images(evaluate, preprocess) if evaluate else images.plain(views)
+    _warn_of_folders(evaluate or data, measured, graph)
+    return images.images, Evaluation(measured.images, measured.labels, calibrated=evaluate is None)
 
 
 def _load(model: str, weights: str | None, shape: str | None) -> Graph:
@@ -345,11 +392,21 @@ def _warn_of_folders(folder: Path, images: ImageSet, graph: Graph) -> None:
         typer.echo(f"warning: {folder}: {doubt}", err=True)
 
 
+def _named_build(arch: str | None, device: Device) -> ArchConfig | None:
+    """The build of that name, which must fit; None without a name: what is found takes a search, after all else."""
+    if arch is None:
+        return None
+    build = named_arch(arch)
+    check_fit(build, device)
+    return build
+
+
 def _best_build(graph: Graph, device: Device) -> ArchConfig:
     """The explorer's best build for a network at four bits."""
     typer.echo(f"searching the best build for '{device.name}' ...", err=True)
     best = explore(graph, device, uniform(graph, 4).bits, front=False).arch
     typer.echo(f"build {best.name}: {best.array_dsps} array DSPs", err=True)
+    check_fit(best, device)
     return best
 
 

@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import hashlib
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import asdict, dataclass, replace
 from numbers import Integral, Real
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import torch
 from torch import Tensor
 
 from bitloom.allocate.budget import Budget
@@ -17,16 +14,15 @@ from bitloom.board.network import NetworkFacts, network_facts
 from bitloom.board.write import remove_board, write_board
 from bitloom.candidates import Material, candidate, priced_tables
 from bitloom.data.images import Preprocess
-from bitloom.errors import BudgetError, DataError, GraphError, TargetError
+from bitloom.errors import BudgetError, DataError
 from bitloom.evaluate import Evaluation, evaluate
 from bitloom.explore.planned import planned_performance
 from bitloom.export.integer_onnx import save_onnx
 from bitloom.graph.allocation import WIDTHS
-from bitloom.graph.execute import check_images
 from bitloom.graph.ir import Graph
 from bitloom.graph.qgraph import QuantGraph
-from bitloom.graph.shapes import class_count
 from bitloom.graph.verify import verify
+from bitloom.inputs import check_build, check_device, check_task, identity, usable
 from bitloom.journal import Journal
 from bitloom.pictures import split_pictures
 from bitloom.program.container import Program, save
@@ -115,12 +111,14 @@ def compile_model(
     opts = CompileOptions() if options is None else options
     budget = opts.budget if isinstance(opts.budget, Budget) else Budget(mean_bits=opts.budget)
     verify(graph)
-    _check(graph, evaluation, arch, device)
-    calibration = _usable(graph, calibration, "calibration images")
-    evaluation = replace(evaluation, images=_usable(graph, evaluation.images, "evaluation images"))
+    check_build(arch)
+    check_device(device)
+    check_task(graph, evaluation)
+    calibration = usable(graph, calibration, "calibration images")
+    evaluation = replace(evaluation, images=usable(graph, evaluation.images, "evaluation images"))
     budget.weight_bits(weights(graph))  # refused before any work
     journal = Journal(out / "steps")
-    key = _key(graph, calibration)
+    key = identity(graph, calibration)
     pictures = split_pictures(calibration, opts.views)
     held_out = pictures.held_out
 
@@ -219,50 +217,3 @@ def compile_model(
     facts["board"] = None if board is None else str(board.parent)
     facts["report"] = str(write_report(facts, out))
     return facts
-
-
-def _check(graph: Graph, evaluation: Evaluation, arch: ArchConfig, device: Device) -> None:
-    """What no later step would say in the user's words."""
-    if not isinstance(arch, ArchConfig):
-        raise TargetError(f"arch = {arch!r}; must be an ArchConfig, for example named_arch('small')")
-    if not isinstance(device, Device):
-        raise TargetError(f"device = {device!r}; must be a Device, for example load_device('xczu15eg')")
-    if not isinstance(evaluation, Evaluation):
-        raise DataError(f"evaluation is a {type(evaluation).__name__}; must be Evaluation(images, labels)")
-    if not weights(graph):
-        raise GraphError(f"'{graph.name}' has no layer with weights; there is nothing to quantize")
-    classes = class_count(graph)
-    if classes < 2:
-        raise GraphError(
-            f"'{graph.name}' has one output, but widths are chosen by what they do to the classes of images; give it "
-            "one logit a class (for yes or no: a second row of zeros in the last layer)"
-        )
-    labels = np.zeros(0, np.int64) if evaluation.labels is None else evaluation.labels
-    wrong = labels[(labels < 0) | (labels >= classes)]
-    if wrong.size:
-        raise DataError(
-            f"an image has label {wrong[0]}, but the classes of '{graph.name}' are 0 to {classes - 1}; correct "
-            "labels.txt or the class folders, or give a flat folder without labels"
-        )
-
-
-def _usable(graph: Graph, images: Tensor, what: str) -> Tensor:
-    """The images as float32, contiguous, without a gradient. DataError that calls them `what`."""
-    if not (isinstance(images, Tensor) and images.dim() == 4 and not len(images)):  # none: counted by `split_pictures`
-        check_images(graph, images, what)
-    return images.detach().to("cpu", torch.float32).contiguous()
-
-
-def _key(graph: Graph, images: Tensor) -> str:
-    """Identity of a graph, attributes and weights of its nodes included, and of a set of images."""
-    digest = hashlib.sha256(f"{graph.name} {graph.output} {tuple(images.shape)}".encode())
-    for node in graph.nodes:
-        digest.update(f"{node.name} {node.inputs} {type(node.op).__name__}".encode())
-        for field in fields(node.op):
-            value = getattr(node.op, field.name)
-            if isinstance(value, np.ndarray):
-                digest.update(f"{value.shape}".encode() + value.tobytes())
-            else:
-                digest.update(f"{field.name} {value}".encode())
-    digest.update(images.contiguous().numpy().tobytes())
-    return digest.hexdigest()

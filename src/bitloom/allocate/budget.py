@@ -109,6 +109,17 @@ def parse_budget(
     return budget
 
 
+def parse_mean_bits(text: str) -> tuple[float, ...]:
+    """Several budgets in mean bits from text, '2,2.5,4'. Raises BudgetError that shows what is none."""
+    found = []
+    for part in text.split(","):
+        mean_bits = parse_budget(part).mean_bits
+        if mean_bits is None:
+            raise BudgetError(f"budgets '{text}': '{part}' is a size; give mean bits with commas between (2,2.5,4)")
+        found.append(mean_bits)
+    return tuple(found)
+
+
 def enough_milliseconds(cycles: int, clock_mhz: float) -> str:
     """Milliseconds, rounded up to four digits, whose `Budget` at the clock allows so many cycles."""
     if cycles < 1:
