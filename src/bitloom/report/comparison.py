@@ -13,6 +13,7 @@ from rich.table import Table
 
 from bitloom.compare.methods import NAMES
 from bitloom.errors import OutputError
+from bitloom.report.style import plain_style
 
 Row = Mapping[str, Any]
 
@@ -51,6 +52,7 @@ def print_comparison(rows: Sequence[Row], console: Console) -> None:
     console.print(table)
 
 
+@plain_style()
 def write_comparison(rows: Sequence[Row], out: Path) -> Path:
     """Draws out/compare.png; solid lines have our rounding, dashed ones that of the related method. OutputError."""
     figure = Figure(figsize=(12, 4.4), layout="constrained")
