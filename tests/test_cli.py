@@ -216,6 +216,20 @@ def test_a_full_disk_and_a_closed_path_are_one_line(own, monkeypatch, code, show
         assert isinstance(result.exception, FileNotFoundError)
 
 
+def test_an_output_that_is_a_map_is_warned_of(own, monkeypatch):
+    monkeypatch.setattr(cli, "_compile", lambda *args: None)
+    (own / "maps_for_test.py").write_text(
+        "from torch import nn\ndef net(): return nn.Conv2d(3, 4, 3)\n"
+        "def pooled(): return nn.Sequential(net(), nn.AdaptiveAvgPool2d(1))\n"
+    )
+    shown = {}
+    for name in ("net", "pooled"):
+        command = ["compile", f"maps_for_test:{name}", *COMPILE[2:], "--mean", "0.5", "--std", "0.25"]
+        shown[name] = CliRunner().invoke(app, command).stderr
+    assert "the output is a map of 4x10x10, and each of its 400 values is taken for a class" in shown["net"]
+    assert "warning" not in shown["pooled"]
+
+
 def test_pictures_are_read_before_the_best_build_is_searched(own, monkeypatch):
     monkeypatch.setattr(cli, "_best_build", lambda *args: pytest.fail("searched first"))
     command = [word for word in COMPILE if word not in ("--arch", "tiny")]

@@ -11,6 +11,7 @@ import json
 import sys
 from collections.abc import Callable
 from functools import wraps
+from math import prod
 from pathlib import Path
 from typing import Annotated, ParamSpec, TypeVar
 
@@ -34,7 +35,7 @@ from bitloom.graph.allocation import WIDTHS, uniform
 from bitloom.graph.ir import Graph
 from bitloom.graph.ir import Shape as GraphShape
 from bitloom.graph.printer import format_graph
-from bitloom.graph.shapes import class_count
+from bitloom.graph.shapes import class_count, shapes
 from bitloom.program.container import load
 from bitloom.program.disassemble import disassemble
 from bitloom.quantize.augment import Augment
@@ -377,11 +378,19 @@ def _images(
 
 
 def _load(model: str, weights: str | None, shape: str | None) -> Graph:
-    """The graph of a model; what `check` warns of goes to stderr."""
+    """The graph of a model; what `check` warns of, and a map for an output, goes to stderr."""
     graph, findings = read_model(model, weights, _shape(shape))
     for finding in findings:
         if finding.severity is Severity.WARNING:
             typer.echo(str(finding), err=True)
+    result = shapes(graph)[graph.output]
+    if prod(result[1:]) > 1:
+        typer.echo(
+            f"warning: '{graph.output}': the output is a map of {'x'.join(map(str, result))}, and each of its "
+            f"{prod(result)} values is taken for a class, by which widths are chosen and accuracy is told; for classes "
+            "of whole images pool it globally",
+            err=True,
+        )
     return graph
 
 

@@ -49,6 +49,13 @@ def test_every_kind_of_resource_that_the_device_has_is_counted(facts):
     assert used["BRAM36"] > 0 and f"{used['BRAM36']:g} of " in render(facts)
 
 
+@pytest.mark.parametrize(
+    ("count", "text"), [(39, "39 bytes"), (999, "999 bytes"), (1400, "1.4 kB"), (5_800_000, "5.80 MB")]
+)
+def test_sizes_of_any_network_are_shown(facts, count, text):
+    assert f">{text}<" in render(facts | {"weight_bytes": count})
+
+
 def simulated(facts, exact):
     run = {"images": 2, "layers_compared": 18, "bit_exact": exact, "cycles": 1234, "mac_efficiency": 0.5}
     causes = {"compute": 1000, "control": 234}

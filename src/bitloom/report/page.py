@@ -48,6 +48,8 @@ def render(facts: Facts) -> str:
 
 
 def _size(count: float) -> str:
+    if count < 1e3:
+        return f"{count:.0f} bytes"
     return f"{count / 1e6:.2f} MB" if count >= 1e6 else f"{count / 1e3:.1f} kB"
 
 
