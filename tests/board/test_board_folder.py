@@ -6,7 +6,9 @@ import errno
 import os
 import re
 import shutil
+import signal
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -187,6 +189,46 @@ def test_what_could_not_be_finished_is_taken_away(
     with pytest.raises(expected, match=text):
         write_board(named_arch("tiny"), DEVICE, tmp_path)
     assert [p.relative_to(tmp_path).as_posix() for p in tmp_path.rglob("*")] == ["rtl", "rtl/mine.v"]
+
+
+@pytest.mark.parametrize("call", ["bitloom.board.write.shutil.copyfile", "pathlib.Path.replace", "pathlib.Path.unlink"])
+def test_what_a_killed_run_left_is_taken_away(tmp_path: Path, call: str) -> None:
+    """Killed at the fifth file that is made, moved into place, or removed for the next board."""
+    killed, fresh = tmp_path / "killed", tmp_path / "fresh"
+    (killed / "driver").mkdir(parents=True)
+    (killed / "driver" / "mine.c").write_text("")
+    code = (
+        "import os, pkgutil, signal, sys\n"
+        "from pathlib import Path\n"
+        "from unittest.mock import patch\n"
+        "from bitloom.board.write import write_board\n"
+        "from bitloom.target.arch import named_arch\n"
+        "from bitloom.target.device import load_device\n"
+        "call, folder = sys.argv[1], Path(sys.argv[2])\n"
+        "write = lambda: write_board(named_arch('tiny'), load_device('xczu15eg'), folder)\n"
+        "if call.endswith('unlink'):\n"
+        "    write()\n"
+        "calls, real = iter(range(9999)), pkgutil.resolve_name(call)\n"
+        "def deadly(*args, **kwargs):\n"
+        "    if next(calls) == 4:\n"
+        "        os.kill(os.getpid(), signal.SIGKILL)\n"
+        "    return real(*args, **kwargs)\n"
+        "with patch(call, deadly):\n"
+        "    write()\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code, call, str(killed)], capture_output=True, text=True)
+    assert done.returncode == -signal.SIGKILL, done.stderr
+    assert len(_names(killed)) > 4
+    shutil.copytree(killed, tmp_path / "again")
+    remove_board(killed)
+    assert _names(killed) == {"driver/mine.c"}
+    write_board(named_arch("tiny"), DEVICE, tmp_path / "again")
+    write_board(named_arch("tiny"), DEVICE, fresh)
+    assert _names(tmp_path / "again") == _names(fresh) | {"driver/mine.c"}
+
+
+def _names(folder: Path) -> set[str]:
+    return {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()}
 
 
 @pytest.mark.parametrize(

@@ -16,6 +16,7 @@ from bitloom.target.device import Device
 
 _DRIVER = Path(__file__).parent / "driver"
 _WRITTEN = ".bitloom-files"  #: lists what was written here, so that a later run can take it away and nothing else
+_STAGE = ".bitloom-new"  #: folder inside, where files are made: none stands outside of it before the list names it
 
 
 def write_board(
@@ -28,7 +29,7 @@ def write_board(
 ) -> Path:
     """Writes everything that a person with a board needs into `folder` and returns its README.
 
-    What an earlier call wrote there is removed first; files of others stay.
+    What an earlier call wrote there, also one that was killed half way, is removed; files of others stay.
     program, network: a compiled network that goes along in `folder/program` (None: hardware and driver alone).
     settings: None takes those of the device's data file. TargetError for a device that is no Zynq UltraScale+ MPSoC, or
     a program of another build; OutputError where the folder cannot be written.
@@ -40,15 +41,14 @@ def write_board(
             f"'{arch.name}' (hash {arch.hash:08x}); compile it for '{arch.name}'"
         )
     try:
-        folder.mkdir(parents=True, exist_ok=True)
-        remove_board(folder)
-        others = _files(folder)
+        shutil.rmtree(folder / _STAGE, ignore_errors=True)
+        (folder / _STAGE).mkdir(parents=True)
         try:
-            _write_all(arch, chosen, folder, program, network)
-            names = sorted(path.relative_to(folder).as_posix() for path in _files(folder) - others)
-            (folder / _WRITTEN).write_text("\n".join(names) + "\n")
-        except BaseException:  # a full disk, an interruption: no later run would know these files for its own
-            _remove(_files(folder) - others)
+            _write_all(arch, chosen, folder / _STAGE, program, network)
+            _remove_listed(folder)
+            _take_in(folder)
+        except BaseException:  # a full disk, an interruption: neither half a board nor one of an earlier network
+            remove_board(folder)
             raise
     except OSError as error:
         raise OutputError(
@@ -72,29 +72,41 @@ def _write_all(
         write_network(network, folder / "program")
 
 
+def _take_in(folder: Path) -> None:
+    """Moves the files of the stage into `folder`; the list comes first and names them."""
+    stage = folder / _STAGE
+    names = sorted(path.relative_to(stage).as_posix() for path in stage.rglob("*") if path.is_file())
+    fresh = [name for name in names if not (folder / name).exists()]  # over a file of others: it stays theirs
+    (stage / _WRITTEN).write_text("\n".join(fresh) + "\n")
+    for name in (_WRITTEN, *names):
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (stage / name).replace(folder / name)
+    shutil.rmtree(stage)
+
+
 def remove_board(folder: Path) -> None:
     """Removes the files that `write_board` wrote into `folder` and the folders that are empty then; others stay.
 
     Nothing happens where it wrote none. Raises OutputError where a file cannot be removed.
     """
     try:
-        listed = (folder / _WRITTEN).read_text().splitlines() if (folder / _WRITTEN).is_file() else []
-        written = [folder / name for name in listed if not Path(name).is_absolute() and ".." not in Path(name).parts]
-        _remove({*written, folder / _WRITTEN} if listed else set())
+        if (folder / _STAGE).is_dir():  # a call was killed
+            shutil.rmtree(folder / _STAGE)
+        _remove_listed(folder)
     except OSError as error:
         raise OutputError(
             f"{folder}: the board files of an earlier run cannot be removed ({error.strerror}); choose another folder"
         ) from None
 
 
-def _remove(paths: set[Path]) -> None:
-    """Removes files and the folders that are empty then."""
-    for path in paths:
-        path.unlink(missing_ok=True)
-    for parent in sorted({path.parent for path in paths}, reverse=True):
+def _remove_listed(folder: Path) -> None:
+    """The list goes last: until then a later call finds what is left."""
+    if not (folder / _WRITTEN).is_file():
+        return
+    listed = (folder / _WRITTEN).read_text().splitlines()
+    inside = [Path(name) for name in listed if not Path(name).is_absolute() and ".." not in Path(name).parts]
+    for name in (*inside, Path(_WRITTEN)):
+        (folder / name).unlink(missing_ok=True)
+    for parent in sorted({(folder / name).parent for name in inside}, reverse=True):
         if parent.is_dir() and not any(parent.iterdir()):
             parent.rmdir()
-
-
-def _files(folder: Path) -> set[Path]:
-    return {path for path in folder.rglob("*") if path.is_file()}
