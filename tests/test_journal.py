@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from bitloom.errors import OutputError
-from bitloom.journal import Journal
+from bitloom.journal import KEPT_RUNS, SMALL, Journal
 
 
 def test_a_finished_step_is_not_run_again(tmp_path):
@@ -131,3 +131,71 @@ def test_results_are_plain_pickles(tmp_path):
     Journal(tmp_path, quiet=True).step("a", "k", lambda: 5)
     (path,) = tmp_path.glob("a-*.step")
     assert pickle.loads(path.read_bytes())[0] == 5
+
+
+LARGE = SMALL + 1
+
+
+def whole_run(folder, *names, tidy=True):
+    """A run of steps with a large result each; which of them it made, in order."""
+    time.sleep(0.02)  # a step and a run of one moment would be told apart by nothing
+    made = []
+
+    def work(name):
+        made.append(name)
+        return b"x" * (1 if name == "small" else LARGE)
+
+    journal = Journal(folder, quiet=True)
+    for name in names:
+        journal.step("a", name, lambda name=name: work(name))
+    if tidy:
+        journal.tidy()
+    return made
+
+
+def test_steps_that_the_last_runs_have_not_used_are_removed(tmp_path, capsys):
+    whole_run(tmp_path, "shared", "own", "small")
+    for number in range(KEPT_RUNS - 1):
+        assert whole_run(tmp_path, "shared", str(number)) == [str(number)]
+    assert len(list(tmp_path.glob("a-*.step"))) == 3 + KEPT_RUNS - 1
+    time.sleep(0.02)
+    journal = Journal(tmp_path)
+    journal.step("a", "last", lambda: b"")
+    journal.tidy()
+    assert "1 MiB of steps that the last 4 runs have not used are removed" in capsys.readouterr().err
+    assert whole_run(tmp_path, "shared", "own", "small", "0", tidy=False) == ["own"]
+
+
+def test_going_back_and_forth_loses_nothing(tmp_path):
+    whole_run(tmp_path, "shared", "three bits")
+    whole_run(tmp_path, "shared", "four bits")
+    for number in range(2 * KEPT_RUNS):
+        assert whole_run(tmp_path, "shared", "three bits") == []
+        assert whole_run(tmp_path, "shared", "four bits", f"with another option {number}") != ["four bits"]
+    assert whole_run(tmp_path, "shared", "three bits", "four bits") == []
+
+
+def test_repeating_one_command_never_costs_anothers_steps(tmp_path):
+    whole_run(tmp_path, "rare")
+    for _ in range(2 * KEPT_RUNS):
+        whole_run(tmp_path, "often")
+    assert whole_run(tmp_path, "rare") == []
+
+
+def test_an_interrupted_run_keeps_what_it_has_done(tmp_path):
+    for number in range(KEPT_RUNS):
+        whole_run(tmp_path, "shared", str(number))
+    whole_run(tmp_path, "shared", "half", tidy=False)
+    for number in range(KEPT_RUNS - 1):
+        whole_run(tmp_path, "shared", f"more {number}")
+    assert whole_run(tmp_path, "shared", "half", "rest") == ["rest"]
+
+
+def test_other_files_stay_and_a_damaged_list_removes_nothing(tmp_path):
+    (tmp_path / "mine-x.step").mkdir()
+    (tmp_path / "train-1.pt").write_bytes(b"x" * LARGE)
+    for number in range(2 * KEPT_RUNS):
+        whole_run(tmp_path, "shared", str(number))
+        (tmp_path / "runs.json").write_text('{"a": 1}')
+    assert len(list(tmp_path.glob("a-*.step"))) == 1 + 2 * KEPT_RUNS
+    assert (tmp_path / "train-1.pt").is_file()

@@ -63,6 +63,7 @@ def test_without_resolving_the_widths_stay(tmp_path: Path) -> None:
     assert all(np.array_equal(v, mixed_widths(graph).bits[k]) for k, v in result.solution.allocation.bits.items())
     for node, before in zip(_convs(result.qgraph), _convs(first), strict=True):
         assert np.array_equal(node.bits, before.bits)
+    assert not list(tmp_path.glob("*.pt")), "the checkpoint of a phase that is done"
 
 
 def test_interrupted_in_the_second_phase_it_ends_the_same(tmp_path: Path) -> None:

@@ -216,4 +216,5 @@ def compile_model(
         facts["samples"] = sample_rows(chosen, evaluation.labels, run["classes"]["rtl"])
     facts["board"] = None if board is None else str(board.parent)
     facts["report"] = str(write_report(facts, out))
+    journal.tidy()
     return facts

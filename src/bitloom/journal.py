@@ -3,6 +3,9 @@
 A finished step is loaded instead of run again; an interrupted one leaves nothing behind (files are renamed into place;
 what a killed process has written of one is removed by a later run), and one whose file has changed since (a checksum
 stands behind the pickle) is run again.
+`tidy`, at the end of a whole run, gives back the space of what earlier runs left: large steps that neither the last
+KEPT_RUNS runs that made one nor any run begun since the first of these has used. Whatever runs share stays that way,
+and so does what an interrupted run has done until others have taken its place.
 The key of every step includes the package's own sources, so that a result never outlives the code that made it.
 The saved files are this program's own intermediates in the user's own output folder; they are pickles, so do not point
 `--out` at a folder of somebody else's.
@@ -11,6 +14,7 @@ The saved files are this program's own intermediates in the user's own output fo
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 import pickle
 import sys
@@ -29,6 +33,11 @@ import psutil
 from bitloom.errors import OutputError
 
 Result = TypeVar("Result")
+KEPT_RUNS = 4  #: whole runs that made steps, whose steps all stay
+SMALL = (
+    1 << 20
+)  #: bytes; steps up to this size stay for good: they take no space, and among them are hours of simulation
+_RUNS = "runs.json"  #: when the last KEPT_RUNS whole runs that made steps began, seconds by the file system's clock
 _TRAILER = 4  #: bytes of the checksum (CRC-32) behind a pickle
 
 
@@ -50,6 +59,7 @@ class Journal:
             folder.mkdir(parents=True, exist_ok=True)
             probe = folder / ".writable"
             probe.write_text("")
+            self._began = probe.stat().st_mtime  # the clock by which steps are dated
             probe.unlink()
         except OSError as error:
             raise OutputError(f"{folder}: cannot be written ({error.strerror}); choose another --out") from None
@@ -65,6 +75,8 @@ class Journal:
         saved = _load(path)
         if saved is not None:
             result, record = saved
+            with suppress(OSError):  # a folder that may only be read
+                os.utime(path)  # `tidy` goes by when a step was last used
             self.records.append(StepRecord(**{**record, "resumed": True}))
             self._say(f"{name}: done before ({record['seconds']:.1f} s)")
             return cast(Result, result)
@@ -90,6 +102,30 @@ class Journal:
         self._say(f"{name}: {record_now.seconds:.1f} s, {record_now.peak_rss_mib:.0f} MiB")
         return result
 
+    def tidy(self) -> None:
+        """Ends a whole run. Removes what the last runs have not used, as the header says, and says how much.
+
+        A run that found every step removes nothing, so that repeating one command never costs another's steps.
+        """
+        if all(record.resumed for record in self.records):
+            return
+        runs = [*_runs(self.folder / _RUNS), self._began][-KEPT_RUNS:]
+        with suppress(OSError):  # the results are written; space is a courtesy
+            (self.folder / _RUNS).write_text(json.dumps(runs))
+            if len(runs) == KEPT_RUNS:
+                self._remove_before(min(runs))
+
+    def _remove_before(self, moment: float) -> None:
+        """Large steps last used before it."""
+        size = 0
+        for path in self.folder.glob("*-*.step"):
+            state = path.stat()
+            if state.st_mtime < moment and state.st_size > SMALL:
+                path.unlink()
+                size += state.st_size
+        if size:
+            self._say(f"{size / 2**20:.0f} MiB of steps that the last {KEPT_RUNS} runs have not used are removed")
+
     def _say(self, text: str) -> None:
         if not self.quiet:
             print(text, file=sys.stderr, flush=True)
@@ -112,6 +148,15 @@ def _remove_left(folder: Path) -> None:
         with suppress(OSError):
             if number.isdigit() and not psutil.pid_exists(int(number)) and time.time() - path.stat().st_mtime > 3600:
                 path.unlink()
+
+
+def _runs(path: Path) -> list[float]:
+    """What `tidy` wrote; nothing where it did not, or the file is damaged: then steps stay a few runs longer."""
+    try:
+        found = json.loads(path.read_text())
+        return [float(moment) for moment in found]
+    except (OSError, ValueError, TypeError):
+        return []
 
 
 def _load(path: Path) -> tuple[Any, dict[str, Any]] | None:

@@ -27,6 +27,7 @@ from bitloom.quantize.assemble import make_conv
 from bitloom.quantize.fake import dequantized
 from bitloom.quantize.finetune import FinetuneOptions, FinetuneResult, Labels, finetune
 from bitloom.quantize.observe import Calibration, calibrate
+from bitloom.quantize.parallel import leads
 from bitloom.quantize.quantize import quantize
 from bitloom.quantize.statistics import round_network
 
@@ -103,6 +104,7 @@ def retrain(
             again = partial(_solved_again, state, solve, measuring)
             state, moved = journal.step(f"resolve{phase}", key, again)
             changed.append(moved)
+        checkpoint = journal.folder / f"train-{name}-{phase}.pt"
         work = partial(
             finetune,
             state.graph,
@@ -111,11 +113,13 @@ def retrain(
             training.images,
             training.labels,
             training.phase_options(phase),
-            journal.folder / f"train-{name}-{phase}.pt",
+            checkpoint,
             report,
             calibration.lowered,
         )
         result: FinetuneResult = journal.step(f"train{phase}", key, work)
+        if leads():
+            checkpoint.unlink(missing_ok=True)  # the step has all of it, and this is three times the weights
         state = replace(state, graph=result.graph, qgraph=result.qgraph)
         losses.append(result.losses)
     return Retrained(state.qgraph, state.solution, tuple(losses), tuple(changed))
