@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tracemalloc
 from dataclasses import replace
 
 import numpy as np
@@ -9,6 +10,7 @@ import pytest
 import torch
 
 from allocate.small import tiny
+from bitloom.allocate import output_errors as errors
 from bitloom.allocate.estimators.blend import FisherBlend
 from bitloom.allocate.estimators.fisher import ChannelFisher
 from bitloom.allocate.estimators.gradient import GradientShare
@@ -21,7 +23,10 @@ from bitloom.allocate.probe import Probe, divergence, levels_of, log_probabiliti
 from bitloom.allocate.sensitivity import Estimator, layer_costs
 from bitloom.errors import DataError
 from bitloom.graph.allocation import WIDTHS
-from bitloom.quantize.observe import ActivationQuantizer, fake_quantize
+from bitloom.graph.ir import Flatten, Graph, Input, Linear, Node
+from bitloom.quantize.observe import ActivationQuantizer, calibrate, fake_quantize
+from bitloom.quantize.rounding import RoundedLayer, round_layer
+from flow.journeys import digits_graph, noise
 
 GRAPH, CALIBRATION, ROUNDED, IMAGES = tiny()
 ESTIMATORS: dict[str, Estimator] = {
@@ -179,6 +184,51 @@ def test_an_estimator_that_gives_nan_is_refused() -> None:
 
     with pytest.raises(DataError, match="conv: the cost of channel 0 is not finite"):
         layer_costs(CALIBRATION, ROUNDED, IMAGES, Broken())
+
+
+@pytest.mark.parametrize("inputs", [True, False])
+def test_output_errors_are_the_same_whatever_is_held(inputs: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Inputs of every layer, or weight errors of all widths at once: bit for bit what the smaller of the two gives."""
+    graph, images = digits_graph(), noise()
+    calibration = calibrate(graph, images)
+    rounded = {s.name: round_layer(s.weight.reshape(len(s.weight), -1), None) for s in calibration.lowered.convs}
+    probe = Probe(calibration, rounded)
+    expected = output_errors(probe, images)
+    monkeypatch.setattr(errors, "_inputs_are_less", lambda *_: inputs)
+    found = output_errors(probe, images)
+    assert list(found) == list(expected) == [step.name for step in calibration.lowered.convs]
+    for name, power in expected.items():
+        assert np.array_equal(found[name].common, power.common) and np.array_equal(found[name].varying, power.varying)
+
+
+def test_a_wide_layer_never_has_the_weight_errors_of_all_widths(monkeypatch: pytest.MonkeyPatch) -> None:
+    """512 inputs, 1024 outputs on one position: 2 MiB of float weights, seven widths would be 14. The errors are the
+    same; all numbers are multiples of 1/8, whose sums are exact in any order."""
+    rng = np.random.default_rng(0)
+    weight = rng.integers(-16, 17, (1024, 512)).astype(np.float32) / 2
+    nodes = (
+        Node("x", Input((8, 8, 8)), ()),
+        Node("flat", Flatten(), ("x",)),
+        Node("wide", Linear(weight, np.zeros(1024, np.float32)), ("flat",)),
+    )
+    images = torch.randn(8, 8, 8, 8, generator=torch.Generator().manual_seed(0))
+    calibration = calibrate(Graph("wide", nodes, "wide"), images)
+    quarter = ActivationQuantizer(0.25, 0)
+    calibration = replace(calibration, activations={name: quarter for name in calibration.activations})
+    codes = {b: rng.integers(-(2**b) // 2, max(1, 2**b // 2), weight.shape).astype(np.int8) for b in WIDTHS}
+    table = RoundedLayer(WIDTHS, codes, {b: np.full(1024, 0.5) for b in WIDTHS}, np.ones((1024, len(WIDTHS))))
+    probe = Probe(calibration, {"wide": table})
+    whole = output_errors(probe, images, batch=3)["wide"]
+    monkeypatch.setattr(errors, "SPLIT", weight.size - 1)
+    tracemalloc.start()
+    try:
+        found = output_errors(probe, images, batch=3)["wide"]
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert peak < 4 * weight.nbytes
+    assert np.array_equal(found.common, whole.common) and np.array_equal(found.varying, whole.varying)
+    assert whole.common[:, :7].min() > 0
 
 
 def test_output_errors_are_those_of_the_maps() -> None:

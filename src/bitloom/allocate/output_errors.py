@@ -23,6 +23,9 @@ from bitloom.errors import DataError
 from bitloom.quantize.lower import ConvStep
 
 FloatArray = npt.NDArray[np.float64]
+#: A larger layer's errors are made a width at a time: VGG-16 has one of 2.9 GB at all, and 0.1 MB of inputs an image.
+#: Of a small matrix the processor's kernels add up other rows in another order, so that small ones stay whole.
+SPLIT = 1 << 22
 LARGEST = 6  #: wider errors follow the rounding's own ratios: too small to overfit, and four times less a bit
 
 
@@ -42,30 +45,80 @@ class _Sums:
         self.count = 0
 
     def add(self, error: Tensor) -> None:
-        """error (N, widths * Cout, H, W)."""
+        """error (N, widths * Cout, H, W), overwritten."""
         mean = error.mean(dim=(2, 3)).double()
         self.mean += mean.sum(dim=0)
         self.square += mean.square().sum(dim=0)
-        self.inside += (error.square().mean(dim=(2, 3)).double() - mean.square()).clamp(min=0).sum(dim=0)
+        self.inside += (error.square_().mean(dim=(2, 3)).double() - mean.square()).clamp(min=0).sum(dim=0)
         self.count += len(error)
+
+
+class _Layer:
+    """One layer's error maps at `widths`, summed over all images once it is finished.
+
+    Until then it holds the weight errors of all widths or the inputs of all images, whose weight errors are made at the
+    end, in layers of more than SPLIT weights one width at a time. The maps are summed together either way: over
+    positions, the order of a sum depends on how many maps there are.
+    """
+
+    def __init__(self, probe: Probe, step: ConvStep, widths: tuple[int, ...], hold_inputs: bool) -> None:
+        self.probe, self.step, self.widths = probe, step, widths
+        self.sums = _Sums(len(widths) * len(step.weight))
+        self.inputs: list[Tensor] = []
+        self.lost = None if hold_inputs else self._lost(widths)
+
+    def add(self, x: Tensor) -> None:
+        """x: padded input (N, Cin, H, W) of some images."""
+        if self.lost is None:
+            self.inputs.append(x)
+        else:
+            self.sums.add(F.conv2d(x, self.lost, None, self.step.stride))
+
+    def finish(self) -> _Sums:
+        """After the last image; what was held is given back."""
+        if self.lost is None:
+            maps: list[list[Tensor]] = [[] for _ in self.inputs]
+            pieces = [(b,) for b in self.widths] if self.step.weight.size > SPLIT else [self.widths]
+            for piece in pieces:
+                lost = self._lost(piece)
+                for x, found in zip(self.inputs, maps, strict=True):
+                    found.append(F.conv2d(x, lost, None, self.step.stride))
+            for found in maps:
+                self.sums.add(torch.cat(found, dim=1))
+        self.lost, self.inputs = None, []
+        return self.sums
+
+    def _lost(self, widths: tuple[int, ...]) -> Tensor:
+        """Weight errors (widths * Cout, Cin, KH, KW)."""
+        return self.probe.lost(self.step.name, widths).reshape(-1, *self.step.weight.shape[1:])
 
 
 def output_errors(probe: Probe, images: Tensor, batch: int = 8) -> dict[str, ErrorPower]:
     """Of every layer, its input as the probe's present weights make it. images: float (N, C, H, W).
 
-    Cost: a forward pass for each width up to LARGEST, all in one run. Raises DataError when an error is not finite.
+    Cost: a forward pass for each width up to LARGEST, all in one run. Memory: of every layer its weight errors at those
+    widths, or its inputs and error maps of all images, whichever is less; and the error maps of one batch. Raises
+    DataError when an error is not finite.
     """
     narrow = tuple(b for b in probe.widths if b <= LARGEST)
-    lost = {name: probe.lost(name, narrow).reshape(-1, *s.weight.shape[1:]) for name, s in probe.steps.items()}
-    sums = {name: _Sums(len(weight)) for name, weight in lost.items()}
+    layers: dict[str, _Layer] = {}
 
     def visit(step: ConvStep, x: Tensor) -> None:
-        sums[step.name].add(F.conv2d(x, lost[step.name], None, step.stride))
+        if step.name not in layers:
+            layers[step.name] = _Layer(probe, step, narrow, _inputs_are_less(probe, step, x, len(images), len(narrow)))
+        layers[step.name].add(x)
 
     with torch.no_grad():
         for part in torch.split(images, batch):
             probe.logits(part, visit)
+        sums = {name: layer.finish() for name, layer in layers.items()}
     return {name: _finish(probe, name, total, narrow) for name, total in sums.items()}
+
+
+def _inputs_are_less(probe: Probe, step: ConvStep, x: Tensor, images: int, widths: int) -> bool:
+    """Inputs, like x (N, Cin, H, W), and error maps of so many images take less than so many copies of the weights."""
+    values = x[0].numel() + widths * int(np.prod(probe.lowered.shapes[step.output]))
+    return images * values < widths * step.weight.size
 
 
 def _finish(probe: Probe, name: str, sums: _Sums, narrow: tuple[int, ...]) -> ErrorPower:

@@ -74,7 +74,10 @@ class Probe:
         """What rounding takes from the weights of one layer at each width, (widths, Cout, K) float32."""
         weight = self.steps[name].weight
         rows = weight.reshape(len(weight), -1)
-        return torch.from_numpy(np.stack([rows - self.rows(name, np.full(len(rows), b, np.int8)) for b in widths]))
+        lost = np.empty((len(widths), *rows.shape), np.float32)
+        for found, b in zip(lost, widths, strict=True):
+            np.subtract(rows, self.rows(name, np.full(len(rows), b, np.int8)), out=found)
+        return torch.from_numpy(lost)
 
     def coded(self) -> CodedNetwork | None:
         """The network on integer codes, faster; None while a layer is float."""
