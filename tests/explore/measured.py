@@ -9,6 +9,7 @@ import numpy as np
 
 from bitloom.explore.performance import Performance
 from bitloom.explore.planned import planned_performance
+from bitloom.explore.timing import DEFAULT_TIMING
 from bitloom.graph.ir import Graph
 from bitloom.graph.qgraph import QConv, QuantGraph
 from bitloom.program.lower import input_image, lower
@@ -16,7 +17,7 @@ from bitloom.program.ordering import choose_order, reorder
 from bitloom.program.plan import plan
 from bitloom.quantize.skeleton import skeleton
 from bitloom.simulate.build import BuildOptions, build
-from bitloom.simulate.job import SimOptions
+from bitloom.simulate.job import DdrTiming, SimOptions
 from bitloom.simulate.run import run_workload, workload_of
 from bitloom.target.arch import ArchConfig
 from bitloom.target.device import Device
@@ -62,13 +63,17 @@ def measure(
     return measure_graph(qgraph, arch, device, seed, batch)
 
 
-def measure_graph(qgraph: QuantGraph, arch: ArchConfig, device: Device, seed: int = 0, batch: int = 1) -> Measured:
-    """`measure` for an integer network as it is, and a batch of images."""
+def measure_graph(
+    qgraph: QuantGraph, arch: ArchConfig, device: Device, seed: int = 0, batch: int = 1, refresh: bool = True
+) -> Measured:
+    """`measure` for an integer network as it is, and a batch of images; refresh: whether the DDR pauses for it."""
     planned = plan(qgraph, arch, batch)
     program = lower(qgraph, planned)
     shape = (batch, *qgraph.tensors[qgraph.input].shape)
     codes = np.random.default_rng(seed).integers(-127, 128, shape, dtype=np.int64).astype(np.int8)
     binary = build(arch, BuildOptions(fast=True))
-    run = run_workload(workload_of(program), [input_image(program, codes)], binary, SimOptions()).runs[0]
+    ddr = DdrTiming() if refresh else DdrTiming(refresh_interval_us=0.0)
+    timing = DEFAULT_TIMING if refresh else replace(DEFAULT_TIMING, ddr_refresh=0.0)
+    run = run_workload(workload_of(program), [input_image(program, codes)], binary, SimOptions(timing=ddr)).runs[0]
     layers = {program.layers[i]: dict(c) for i, c in run.layer_cycles().items() if i < len(program.layers)}
-    return Measured(run.cycles, layers, planned_performance(planned, device))
+    return Measured(run.cycles, layers, planned_performance(planned, device, timing))

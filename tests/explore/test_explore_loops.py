@@ -52,7 +52,7 @@ def test_nests_are_those_of_the_plan(graph: Graph, build: str) -> None:
 def test_rounds_equal_counting_banks_lane_by_lane(p: int, rows: int, columns: int, extra: int, split: bool) -> None:
     grid_w, pitch = columns + extra, -(-columns // 2) if split else columns
     phase = -(-rows // 2) * pitch + 1
-    total = empty = 0
+    expected = []
     for group in range(-(-rows * grid_w // p)):
         banks: Counter[int] = Counter()
         for n in range(group * p, group * p + p):
@@ -60,9 +60,8 @@ def test_rounds_equal_counting_banks_lane_by_lane(p: int, rows: int, columns: in
             if y < rows and x < columns:
                 phase_at = (2 * (y & 1) + (x & 1)) * phase + (y >> 1) * pitch + (x >> 1)
                 banks[(phase_at if split else y * pitch + x) % p] += 1
-        total += max(banks.values(), default=0)
-        empty += not banks
-    assert rounds_of(p, Writing(rows, columns, grid_w, Layout(split, pitch, phase))) == (total, empty)
+        expected.append(max(banks.values(), default=0))
+    assert rounds_of(p, Writing(rows, columns, grid_w, Layout(split, pitch, phase))).tolist() == expected
 
 
 def test_planes_and_words_of_mixed_widths() -> None:

@@ -13,10 +13,11 @@ import numpy as np
 from bitloom.explore.feed import Feed, ring_feed
 from bitloom.explore.layers import IntArray
 from bitloom.explore.loops import Nest
+from bitloom.explore.overlap import DRAINED, FREE, OPEN, advance
 from bitloom.explore.schedule import Workload
 from bitloom.explore.sequencer import Sequencer, writing_cycles
 from bitloom.explore.stream import FloatArray
-from bitloom.explore.tiles import Tiling, overlap
+from bitloom.explore.tiles import Tiling, clocks_at
 from bitloom.explore.timing import Timing
 from bitloom.program.commands import BEAT_BYTES, CAUSES
 from bitloom.target.device import Device
@@ -70,7 +71,7 @@ def end_cycles(load: Workload, timing: Timing, device: Device) -> dict[str, int]
 class _Times:
     """When what happens to a vector, (W, K) each.
 
-    opened: the command in front, or the vector in front of the same command, has ended.  begun: its steps may begin.
+    opened: the command in front, or the vector in front of the same command, has ended.  begun: the array is there.
     stood: cycles, not a time, that its command waited for LOAD and STORE.  smooth, fed, ready: its steps would end if
     nothing were late, with the weights as they come, with the image as well.  done: they end.  drained: its results are
     written.
@@ -89,14 +90,14 @@ class _Times:
 class _Fluid:
     """The clocks of array and drain, (W, K) each. array: end of the last vector, with the drain where it waits for it.
 
-    drained, before: end of the drain of the last tile so far, and of the one before it.
+    clocks: (4, W, K) those of `overlap.py` behind it.
     """
 
     def __init__(self, load: Workload, tiles: Tiling, feed: Feed, device: Device, timing: Timing) -> None:
         self._load, self._tiles, self._timing = load, tiles, timing
         begin = np.array([float(begin_cycles(int(ports), timing, device)) for ports in feed.ports])
         self.array: FloatArray = np.repeat(begin[:, None], tiles.work.shape[0], axis=1)
-        self._drained, self._before = self.array, self.array
+        self._clocks = np.stack([self.array] * 4)
         self._sequencer = Sequencer(device, timing, feed.port_bytes, self.array.shape)
         self._ports = _Ports(load, feed, device, timing, self._sequencer.load_rate, self.array)
         self._at_once = np.zeros_like(self.array)
@@ -116,22 +117,29 @@ class _Fluid:
         begun, stood = opened, self._at_once
         if first_vector:
             begun, stood = self._sequencer.start(n, opened)
-            begun = begun + tiles.fill[:, v]
-            self._drained, self._before = begun, begun
+            self._clocks = clocks_at(begun, n, self._timing)
         work, head, tail = tiles.work[:, v], tiles.first[:, v], tiles.last[:, v]
-        smooth = fed = begun + work
+        taken = np.maximum(begun, self._clocks[OPEN] + tiles.planes[:, v])
+        smooth = fed = taken + work
         if self._has_words[v]:
             here, there = self._ports.fill(v, self._sequencer.dma_idle)
-            step = n.groups if n.steps == 1 else head / n.steps
-            fed = np.maximum(smooth, np.ceil(np.maximum(here + work, there + step + (work - head))))
-        ready = fed
+            fed = np.maximum(smooth, np.ceil(np.maximum(here + work, there + head / n.steps + (work - head))))
+        ready, image = fed, self._at_once
         if n.load_first and first_vector:
-            first, last = self._sequencer.written(n.load_first), self._sequencer.written()
-            ready = np.maximum(fed, np.ceil(np.maximum(last + tail, first + work)))
-        done, self._drained, self._before = overlap(tiles, v, ready, self._drained, self._before)
-        self._ports.release(v, np.where(tiles.tiles[:, v] > 1, done - tail, np.minimum(begun, done)), done)
-        self.array = np.maximum(done, self._drained) + self._timing.drain if last_vector else done
-        return _Times(opened, begun, stood, smooth, fed, ready, done, self._drained)
+            ready = np.maximum(fed, np.ceil(self._sequencer.written(n.load_first) + work))
+            image = np.ceil(self._sequencer.written() + tail)  # the last tile needs all of it
+        if self._has_words[v] and not self._load.command_of[v]:
+            late = np.ceil(self._ports.paused(v, ready - work, head, self._sequencer.dma_idle))
+            fed, ready = fed + late, ready + late
+        free = np.maximum(self._clocks[FREE], ready - work)
+        clocks = advance(tiles.path[:, v], np.concatenate([free[None], self._clocks[OPEN:]]))
+        clocks[FREE] = np.maximum(clocks[FREE], image)
+        clocks[DRAINED] = np.maximum(clocks[DRAINED], image + tiles.flush[:, v])
+        self._clocks, ready = clocks, np.maximum(ready, image)
+        done, drained = clocks[FREE], clocks[DRAINED]
+        self._ports.release(v, np.where(work > tail, done - tail, np.minimum(taken, done)), done)
+        self.array = np.maximum(done, drained) + self._timing.drain if last_vector else done
+        return _Times(opened, begun, stood, smooth, fed, ready, done, drained)
 
     def causes(self, v: int, times: _Times) -> IntArray:
         """The cycles of a vector in variant 0, by cause in CAUSES' order."""
@@ -141,16 +149,13 @@ class _Fluid:
 
         n, _, last_vector = self._nest(v)
         issue = n.groups * n.steps * int(n.passes[v - self._first_of[self._load.command_of[v]]])
-        fill, held = int(self._tiles.fill[0, v]), float(times.stood[0, 0])
-        planes = int(self._tiles.work[0, v]) + fill - issue
-        drain = between(times.ready, times.done)
-        control = between(times.opened, times.begun) - fill - held
+        held = float(times.stood[0, 0])
+        planes, drain = between(times.begun, times.smooth) - issue, between(times.ready, times.done)
+        control = between(times.opened, times.begun) - held
         if last_vector:
             over = max(0.0, between(times.done, times.drained))
             shown = min(over, float(self._tiles.drain_last[0, v]))  # the rest of it is pipeline latency
             drain, control = drain + shown, control + self._timing.drain + over - shown
-        if not n.layer.conv:  # a pool has no planes: its results are under way
-            planes, control = 0, control + planes
         weights, late = between(times.smooth, times.fed), between(times.fed, times.ready) + held
         return np.array([issue, weights, planes, drain, late, control], dtype=np.int64)
 
@@ -172,6 +177,8 @@ class _Ports:
         self._left = np.cumsum(feed.beats[..., ::-1], axis=-1)[..., ::-1]
         self._crossings = (feed.after >= 0).sum(axis=4).max(axis=(0, 1, 2))  # they stand in front
         self._arrive = np.repeat((start + timing.latency(device.clock_mhz))[None], len(feed.beats), axis=0)
+        self._latency, self._hold = timing.latency(device.clock_mhz), timing.port_beats
+        self._needed = self._asked = np.zeros_like(self._arrive)  # beats of a port, of the vectors so far
         self._served = self._arrive  # what DDR has sent: a port holds `buffer` of it while its rings are full
         self._released = np.zeros((2, load.command_of.size, *start.shape))  # begin and end of each vector's release
         which, column = np.arange(start.shape[0])[:, None], np.arange(start.shape[1])[None, :]
@@ -201,6 +208,26 @@ class _Ports:
         self._arrive, self._served = np.maximum(arrive, served), served
         here = (before + (self._arrive - before) * self._share[v]).max(axis=0)
         return here, self._arrive.max(axis=0)
+
+    def paused(self, v: int, taken: FloatArray, head: IntArray, dma_idle: FloatArray) -> FloatArray:
+        """Cycles that the first tile of vector `v` waits because the ports gave way to the image, (W, K).
+
+        They ask for nothing new until `dma_idle`, unless the array waits; then for as much as they hold (bl_weights).
+        So only in the first command: later the rings are far ahead of a LOAD.
+        taken, head: when the tile begins, and its cycles.
+        """
+        before, beats = self._needed, self._feed.beats[..., v] / self._per_beat
+        self._needed = before + beats
+        late = np.zeros(np.broadcast_shapes(taken.shape, head.shape))
+        if not (dma_idle + self._latency > taken).any():
+            return late
+        self._asked = np.maximum(self._asked, before + beats * self._share[v] + self._hold)
+        while (short := self._asked < self._needed).any():
+            at = taken + late + head * (self._asked - before) / np.maximum(beats, 1.0)
+            wait = np.where(short, np.maximum(0.0, np.minimum(at, dma_idle) + self._latency - at), 0.0)
+            late = late + wait.max(axis=0)
+            self._asked = np.where(short, self._asked + self._hold, self._asked)
+        return late
 
     def release(self, v: int, begin: FloatArray, end: FloatArray) -> None:
         """The rings give the words of vector `v` back from `begin` to `end`."""

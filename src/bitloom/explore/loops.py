@@ -43,8 +43,8 @@ class Transfer:
 class Nest:
     """Loop bounds of one command. All counts exact.
 
-    groups: groups of P positions.  steps: taps × chunks.  rounds: drain subsets over all groups, 1 or more each.
-    empty: groups of which nothing is written.  out_chunks: (V,) output chunks of each vector.  lo, hi: (V,) planes of
+    groups: groups of P positions.  steps: taps × chunks.  rounds: (groups,) drain subsets of each, 0 where nothing is
+    written.  out_chunks: (V,) output chunks of each vector.  lo, hi: (V,) planes of
     the low (or only) and the high pass, hi = 0 for one pass.  lane_words: (V, M) words of the stream with headers.
     transfers: LOAD and STORE commands right in front of this one, which they run beside.  held: it starts when they and
     all before them have ended.  load_first: words that the last LOAD must have written before the first tile begins, 0
@@ -59,8 +59,7 @@ class Nest:
     groups: int
     taps: int
     chunks: int
-    rounds: int
-    empty: int
+    rounds: IntArray
     out_chunks: IntArray
     lo: IntArray
     hi: IntArray
@@ -143,18 +142,17 @@ class Writing:
     layout: Layout
 
 
-@lru_cache(maxsize=65536)
-def rounds_of(pixels: int, to: Writing) -> tuple[int, int]:
-    """Drain subsets over all groups (lanes of distinct banks), and the number of groups of which nothing is written."""
+@lru_cache(maxsize=4096)
+def rounds_of(pixels: int, to: Writing) -> IntArray:
+    """(groups,) drain subsets of each group (lanes of distinct banks), 0 where nothing is written."""
     groups = -(-to.rows * to.grid_w // pixels)
     if not to.layout.split and to.columns == to.grid_w == to.layout.pitch:
-        return groups, 0
+        return np.ones(groups, np.int64)
     n = np.arange(groups * pixels, dtype=np.int64)
     y, x = n // to.grid_w, n % to.grid_w
     bank = np.where((y < to.rows) & (x < to.columns), to.layout.flat(y, x) % pixels, pixels)
     hits = np.bincount((n // pixels) * (pixels + 1) + bank, minlength=groups * (pixels + 1))
-    rounds = hits.reshape(groups, pixels + 1)[:, :pixels].max(axis=1)
-    return int(rounds.sum()), int((rounds == 0).sum())
+    return np.asarray(hits.reshape(groups, pixels + 1)[:, :pixels].max(axis=1), dtype=np.int64)
 
 
 def nest(layer: Layer, shape: Shape, tap_entries: int, out_rows: int | None = None) -> Nest:
@@ -182,21 +180,22 @@ def nest(layer: Layer, shape: Shape, tap_entries: int, out_rows: int | None = No
             f"{layer.name}: {taps} taps, but tap_entries = {tap_entries}; use a smaller kernel or a larger tap_entries"
         )
     if layer.walk:
-        groups, rounds, empty = -(-grid_w // p), -(-grid_w // p), 0
+        groups = -(-grid_w // p)
+        rounds = np.ones(groups, np.int64)
     else:
         groups = -(-rows * grid_w // p)
-        rounds, empty = rounds_of(p, Writing(rows, out.width, grid_w, out.layout(rows, p)))
+        rounds = rounds_of(p, Writing(rows, out.width, grid_w, out.layout(rows, p)))
     transfers = (Transfer(load_bytes, load_words),) if load_words else ()
     if not layer.conv or layer.bits is None:
         one = np.zeros(1, np.int64)
         return Nest(
-            layer, shape, rows, groups, taps, chunks, rounds, empty, np.full(1, chunks), one, one,
+            layer, shape, rows, groups, taps, chunks, rounds, np.full(1, chunks), one, one,
             np.zeros((1, m), np.int64), transfers, load_words,
         )  # fmt: skip
     lo, hi, words = planes_and_words(layer.bits, shape, taps * chunks)
     out_chunks = np.minimum(m // c, out.chunks(c) - np.arange(lo.size) * (m // c))
     return Nest(
-        layer, shape, rows, groups, taps, chunks, rounds, empty, out_chunks, lo, hi, words, transfers,
+        layer, shape, rows, groups, taps, chunks, rounds, out_chunks, lo, hi, words, transfers,
         _first_words(layer, folded, load_words, p),
     )  # fmt: skip
 

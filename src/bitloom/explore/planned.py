@@ -34,9 +34,9 @@ def _nest(step: EngineStep, layer: Layer, shape: Shape, transfers: tuple[Transfe
     """transfers: in front of it; loaded: words of the last LOAD so far."""
     grid = step.grid
     if step.flat:
-        rounds, empty = grid.n_groups, 0
+        rounds = np.ones(grid.n_groups, np.int64)
     else:
-        rounds, empty = rounds_of(shape.pixels, Writing(grid.out_h, grid.out_w, grid.grid_w, step.dst.layout))
+        rounds = rounds_of(shape.pixels, Writing(grid.out_h, grid.out_w, grid.grid_w, step.dst.layout))
     taps, chunks, m, c = len(step.taps), step.in_chunks, shape.vector, shape.channels
     zero = np.zeros(1, np.int64)
     if layer.bits is None:
@@ -45,7 +45,7 @@ def _nest(step: EngineStep, layer: Layer, shape: Shape, transfers: tuple[Transfe
         lo, hi, words = planes_and_words(layer.bits, shape, taps * chunks)
         out_chunks = np.minimum(m // c, step.out_chunks - np.arange(lo.size) * (m // c))
     return Nest(
-        layer, shape, step.n_rows, grid.n_groups, taps, chunks, rounds, empty, out_chunks, lo, hi, words, transfers,
+        layer, shape, step.n_rows, grid.n_groups, taps, chunks, rounds, out_chunks, lo, hi, words, transfers,
         min(step.load_first, loaded), step.wait_dma, grid.tile_groups if layer.conv else None,
         layer.residual and not step.res_side,
     )  # fmt: skip

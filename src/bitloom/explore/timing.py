@@ -10,7 +10,7 @@ from bitloom.program.commands import HEADER_BEATS
 
 @dataclass(frozen=True)
 class Timing:
-    """Cycles unless said otherwise. Read off the RTL named; `drain`, `pool_turn` and `dma_stop` by simulation.
+    """Cycles unless said otherwise. Read off the RTL named; `drain`, `address` and `dma_stop` by simulation.
 
     launch: Next, Fetch, Check, Launch, start register, Prime (bl_sequencer, bl_issue), besides P + 1 of bl_coords.
     fetch: a command without an engine in a row of such: six beats, check and hold (bl_cmd_fetch); the taps of the
@@ -20,7 +20,8 @@ class Timing:
     learn: from the last header word to the first plane: lane read, plane counts, their maxima (bl_weight_engine).
     read: bl_reader.  accumulate: bl_mac_array without its tree, bl_accum, job queue.
     drain: from the last drained group to the written code, as far as the next command waits for it (bl_drain).
-    pool_turn: from a pool's group to the use of its result, four of which may be under way (bl_pool_issue).
+    address: from a command's first step, as early as it may come, to the drain's first addresses (bl_drain_addr).
+    pool_back: from the use of a pool's result to the group that takes its place (bl_drain, bl_pool_issue).
     begin: from the start register to the first request (bl_sequencer).  stop: END and the last response's way.
     ddr_efficiency: delivered share of the peak (refresh, turnarounds).  ddr_refresh: share of the time in which a
     port alone gets nothing either.  ddr_latency_ns: first beat of a read;
@@ -36,7 +37,8 @@ class Timing:
     read: int = 4
     accumulate: int = 10
     drain: int = 12
-    pool_turn: int = 11
+    address: int = 14
+    pool_back: int = 2
     begin: int = 14
     stop: int = 27
     ddr_efficiency: float = 0.85
