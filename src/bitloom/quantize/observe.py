@@ -72,6 +72,10 @@ class Calibration:
         """The first images, which biases and scales are corrected on."""
         return self.images[: self.options.bias_images]
 
+    def __getstate__(self) -> dict[str, object]:
+        """For a pickle: a slice of images would take all others of its storage along, every view of every picture."""
+        return {**self.__dict__, "images": self.images.clone()}
+
 
 def calibrate(graph: Graph, images: Tensor, options: CalibrationOptions | None = None) -> Calibration:
     """Activation quantizers from images. DataError when images are too few, constant, misshapen or NaN."""
