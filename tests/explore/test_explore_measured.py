@@ -13,8 +13,9 @@ from bitloom.explore.timing import DEFAULT_TIMING
 from bitloom.graph.allocation import uniform
 from bitloom.graph.ir import Graph
 from bitloom.program.commands import CAUSES
+from bitloom.program.plan import plan
 from bitloom.simulate.job import DdrTiming
-from bitloom.target.arch import named_arch
+from bitloom.target.arch import ArchConfig, named_arch
 from bitloom.target.device import load_device
 
 DEVICE = load_device("xczu15eg")
@@ -99,6 +100,23 @@ def test_narrow_maps_cycle_by_cycle(build: str) -> None:
                 equal, layers = equal + (off == 0), layers + 1
     assert layers > 200 and equal >= 0.95 * layers
     assert modelled == pytest.approx(total, rel=0.003)
+
+
+def test_networks_with_tensors_in_ddr() -> None:
+    """A memory of 64 rows, stripes with their own weights, loads and stores: each within 5 %, the sum within 3 %."""
+    arch, done, total, modelled = ArchConfig("spill", 4, 16, 16, 2, 8, 8, 2048, 64), 0, 0, 0
+    for number in range(24):
+        graph = random_networks.random_network(np.random.default_rng((11, number)), largest_map=20)
+        try:
+            if not plan(graph, arch).scratch_bytes:
+                continue
+        except BitloomError:
+            continue  # too large for this build
+        found = measure_graph(graph, arch, DEVICE, number)
+        assert found.model.cycles == pytest.approx(found.cycles, rel=0.05), f"number {number}"
+        total, modelled, done = total + found.cycles, modelled + found.model.cycles, done + 1
+    assert done >= 10
+    assert modelled == pytest.approx(total, rel=0.03)
 
 
 @pytest.mark.parametrize("batch", [2, 4])

@@ -9,16 +9,22 @@ import pytest
 from explore_networks import resnet, tiny
 
 from bitloom.errors import TargetError
+from bitloom.explore import explorer
+from bitloom.explore.explorer import explore
 from bitloom.explore.layers import Network, network
-from bitloom.explore.performance import performance
+from bitloom.explore.performance import Performance, performance
+from bitloom.explore.planned import planned_performance
 from bitloom.explore.resources import Margins, excess, resources
 from bitloom.explore.search import URAM_IN_BRAM36, floor_cycles, search
 from bitloom.explore.space import Space
+from bitloom.explore.timing import Timing
 from bitloom.graph.allocation import uniform
 from bitloom.graph.ir import Graph
+from bitloom.graph.qgraph import QuantGraph
+from bitloom.program.plan import Plan, plan
 from bitloom.quantize.skeleton import skeleton
-from bitloom.target.arch import ArchConfig
-from bitloom.target.device import load_device
+from bitloom.target.arch import NAMED, ArchConfig
+from bitloom.target.device import Device, load_device
 
 DEVICE = load_device("xc7z020")
 SMALL = Space(
@@ -116,3 +122,34 @@ def test_a_device_without_room_is_refused() -> None:
 def test_nothing_to_explore() -> None:
     with pytest.raises(TargetError, match="no network to explore"):
         search([], DEVICE, SMALL)
+
+
+def test_a_build_with_tensors_in_ddr_costs_what_its_plan_costs() -> None:
+    """ResNet-18 at 224x224 in a memory of 2048 rows: two of its tensors live in DDR."""
+    arch = replace(NAMED["full"], act_rows=2048)
+    bits = uniform(resnet(18), 4).bits
+    planned = plan(skeleton(resnet(18), bits), arch)
+    assert planned.scratch_bytes
+    run = explore(resnet(18), "xczu15eg", bits, arch).run
+    assert run.cycles == planned_performance(planned, load_device("xczu15eg")).cycles
+    assert run.cycles > 2 * explore(resnet(18), "xczu15eg", bits, NAMED["full"]).run.cycles
+
+
+def test_transfers_of_spilled_tensors_count_in_the_ranking(monkeypatch: pytest.MonkeyPatch) -> None:
+    bits = uniform(tiny(), 4).bits
+    assert explore(tiny(), DEVICE, bits, space=SMALL).arch.act_rows == 512
+    real = explorer.planned_performance
+
+    def spilled(qgraph: QuantGraph, arch: ArchConfig) -> Plan:
+        return replace(plan(qgraph, arch), scratch_bytes=16 if arch.act_rows == 512 else 0)
+
+    def slow(planned: Plan, device: Device, timing: Timing) -> Performance:
+        run = real(planned, device, timing)
+        return replace(run, frame={**run.frame, "transfers": 10_000})
+
+    monkeypatch.setattr(explorer, "_plan", spilled)
+    monkeypatch.setattr(explorer, "planned_performance", slow)
+    assert explore(tiny(), DEVICE, bits, space=SMALL).arch.act_rows == 1024
+    only = explore(tiny(), DEVICE, bits, space=replace(SMALL, act_rows=(512,)))
+    assert only.arch.act_rows == 512 and only.run.cycles > 10_000
+    assert only.found is not None and only.found.best.cycles == (only.run.cycles,)

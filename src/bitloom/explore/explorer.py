@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
-from bitloom.errors import ProgramError
+from bitloom.errors import ProgramError, TargetError
 from bitloom.explore.energy import ENERGY, Energy, estimate_energy
 from bitloom.explore.layers import Network, network
 from bitloom.explore.loops import Shape
 from bitloom.explore.performance import Performance, performance, shape_of
+from bitloom.explore.planned import planned_performance
 from bitloom.explore.resources import Margins, Resources, excess, resources
 from bitloom.explore.roofline import Roofline, roofline
 from bitloom.explore.search import Point, SearchResult, floor_cycles, search
@@ -19,7 +20,7 @@ from bitloom.explore.timing import DEFAULT_TIMING, Timing
 from bitloom.graph.ir import Graph
 from bitloom.graph.qgraph import Int8Array, QuantGraph
 from bitloom.program.commands import CAUSES
-from bitloom.program.plan import plan
+from bitloom.program.plan import Plan, plan
 from bitloom.quantize.skeleton import skeleton
 from bitloom.target.arch import ArchConfig
 from bitloom.target.device import Device, load_device
@@ -106,13 +107,19 @@ def _search_record(found: SearchResult) -> dict[str, Any]:
     }
 
 
-def _plannable(qgraph: QuantGraph, arch: ArchConfig) -> bool:
-    """Whether the memory plan of a program fits: the search counts live rows, a plan has to place them."""
+def _plan(qgraph: QuantGraph, arch: ArchConfig) -> Plan | None:
+    """The memory plan of a program: the search counts live rows, a plan has to place them. None where none fits."""
     try:
-        plan(qgraph, arch)
+        return plan(qgraph, arch)
     except ProgramError:
-        return False
-    return True
+        return None
+
+
+def _performance(net: Network, planned: Plan | None, arch: ArchConfig, device: Device, timing: Timing) -> Performance:
+    """Cycles of a network; where its plan keeps tensors in DDR, those of the plan, transfers and stripes included."""
+    if planned is not None and planned.scratch_bytes:
+        return planned_performance(planned, device, timing)
+    return performance(net, arch, device, timing)
 
 
 def explore_all(
@@ -126,7 +133,8 @@ def explore_all(
     front: bool = True,
 ) -> tuple[Exploration, ...]:
     """Models every graph with its `bits` (layer -> (Cout,) widths) on `device`: on `arch`, or on the one architecture
-    of `space` that is best for all of them together and whose memory holds a program of each.
+    of `space` that is best for all of them together and whose memory holds a program of each. A build on which a plan
+    keeps tensors in DDR counts with the cycles of that plan.
 
     Raises TargetError for an unknown device and where nothing fits, BudgetError for bits that do not match the layers,
     UnsupportedLayerError for a layer without a loop nest.
@@ -135,19 +143,34 @@ def explore_all(
     limits = margins or Margins()
     integer = [skeleton(graph, widths) for graph, widths in zip(graphs, bits, strict=True)]
     networks = [network(qgraph) for qgraph in integer]
-    found = None
+    found = spilled = None  # spilled: the best so far of the builds with tensors in DDR
     refused: frozenset[tuple[Shape, int]] = frozenset()
     while arch is None:
-        found = search(networks, target, space, limits, timing, front=front, refused=refused)
-        best = found.best.arch
-        if all(_plannable(qgraph, best) for qgraph in integer):
-            arch = best
-        refused |= {(shape_of(best), best.act_rows)}
+        try:
+            found = search(networks, target, space, limits, timing, front=front, refused=refused)
+        except TargetError:
+            if spilled is None:
+                raise
+            found, arch = spilled, spilled.best.arch
+            break
+        best = found.best
+        plans = [_plan(qgraph, best.arch) for qgraph in integer]
+        if all(p is not None and not p.scratch_bytes for p in plans):
+            arch = best.arch
+        elif None not in plans:
+            pairs = zip(networks, plans, strict=True)
+            cycles = tuple(_performance(n, p, best.arch, target, timing).cycles for n, p in pairs)
+            score = sum(c / floor_cycles(n, target) for c, n in zip(cycles, networks, strict=True)) / len(cycles)
+            if spilled is None or score < spilled.best.score:
+                spilled = replace(found, best=replace(best, cycles=cycles, score=score))
+        if spilled is not None and spilled.best.score <= best.score:
+            found, arch = spilled, spilled.best.arch
+        refused |= {(shape_of(best.arch), best.arch.act_rows)}
     need = resources(arch, target)
     over = excess(need, target, limits)
     done = []
-    for net in networks:
-        run = performance(net, arch, target, timing)
+    for net, qgraph in zip(networks, integer, strict=True):
+        run = _performance(net, _plan(qgraph, arch), arch, target, timing)
         energy = estimate_energy(run, need, target)
         done.append(Exploration(net, target, arch, run, need, over, roofline(run, target, timing), energy, found))
     return tuple(done)
