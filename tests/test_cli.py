@@ -10,6 +10,7 @@ from PIL import Image
 from typer.testing import CliRunner
 
 from bitloom import cli
+from bitloom.__main__ import main
 from bitloom.cli import app
 from bitloom.frontends.findings import Finding, Severity
 from bitloom.frontends.load import load_model
@@ -316,3 +317,17 @@ def test_compare_ends_with_one_clear_line_on_bad_input(own, arguments, text):
     result = CliRunner().invoke(app, [*COMPARE, *arguments])
     assert result.exit_code == 2
     assert text in result.output.splitlines()[-1]
+
+
+def test_an_interruption_while_libraries_are_loaded_is_one_line(monkeypatch, capsys):
+    class Interrupted:
+        def find_spec(self, name, path=None, target=None):
+            if name == "bitloom.cli":
+                raise KeyboardInterrupt
+
+    monkeypatch.delitem(sys.modules, "bitloom.cli")
+    monkeypatch.setattr(sys, "meta_path", [Interrupted(), *sys.meta_path])
+    with pytest.raises(SystemExit) as caught:
+        main()
+    assert caught.value.code == 130
+    assert capsys.readouterr().err == "bitloom: interrupted before anything was done\n"
