@@ -69,6 +69,14 @@ def test_truncated_files_are_refused(name: str, tmp_path: Path) -> None:
             load_state_dict(tmp_path / name)
 
 
+def test_a_whole_module_is_refused_by_the_name_of_what_it_holds(tmp_path: Path) -> None:
+    torch.save(nn.Linear(2, 3), tmp_path / "w.pth")
+    with pytest.raises(WeightsError) as caught:
+        load_state_dict(tmp_path / "w.pth")
+    text = str(caught.value)
+    assert text.endswith("save the state_dict alone, as .safetensors (it holds torch.nn.modules.linear.Linear)")
+
+
 class Bomb:
     """Unpickling this writes a file."""
 

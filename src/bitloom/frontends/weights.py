@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import pickle
+import re
 import zipfile
 from collections.abc import Mapping
 from pathlib import Path
@@ -38,7 +39,7 @@ def load_state_dict(path: str | Path) -> dict[str, Tensor]:
     except pickle.UnpicklingError as error:
         raise WeightsError(
             f"weights file '{path}' was refused: it is damaged or holds Python objects other than tensors; "
-            f"save the state_dict alone, as .safetensors ({_first_line(error)})"
+            f"save the state_dict alone, as .safetensors ({_refused(error)})"
         ) from error
     except (OSError, EOFError, RuntimeError, ValueError, KeyError, zipfile.BadZipFile, SafetensorError) as error:
         raise WeightsError(
@@ -116,6 +117,12 @@ def _strip(path: Path, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
 def _nearest(key: str, candidates: Mapping[str, Tensor] | list[str], shapes: Mapping[str, Tensor]) -> str:
     close = difflib.get_close_matches(key, list(candidates), n=1, cutoff=0.0)
     return f"; nearest: '{close[0]}' {tuple(shapes[close[0]].shape)}" if close else ""
+
+
+def _refused(error: Exception) -> str:
+    """What kind of object the file holds; PyTorch's own text speaks of it behind advice to trust the file."""
+    found = re.search(r"GLOBAL ([\w.]+)", str(error))
+    return f"it holds {found[1]}" if found else _first_line(error)
 
 
 def _first_line(error: BaseException) -> str:
