@@ -161,8 +161,7 @@ def record(path: Path, line: dict[str, Any]) -> None:
     kept = [r for r in rest if r is not old]
     kept.append(line)
     kept.sort(key=lambda r: (r["network"], r["data"], -r["budget"], r["comparison"], r["method"]))
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps({"command": "make bench-accuracy", "rows": kept}, indent=1) + "\n")
+    journey.write_text(path, json.dumps({"command": "make bench-accuracy", "rows": kept}, indent=1) + "\n")
 
 
 if __name__ == "__main__":

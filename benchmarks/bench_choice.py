@@ -77,7 +77,7 @@ def main() -> None:
             keys = ("network", "mean_bits", "allocation", "images")
             rows = [r for r in rows if any(r[k] != line[k] for k in keys)]
             rows = sorted([*rows, line], key=lambda r: tuple(r[k] for k in keys))
-            path.write_text(json.dumps({"command": "make bench-choice", "rows": rows}, indent=1) + "\n")
+            journey.write_text(path, json.dumps({"command": "make bench-choice", "rows": rows}, indent=1) + "\n")
 
 
 def choices(scores: list[dict[str, FloatArray]], images: int) -> dict[str, float]:

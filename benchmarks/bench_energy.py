@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 import gpu_published
+import journey
 from cpu_baseline import DATASHEET, DATASHEET_WATTS_PER_CORE, latencies
 
 from bitloom.explore.energy import ENERGY
@@ -103,7 +104,7 @@ def main() -> int:
             "rows": [rows[n] for n in NETWORKS if n in rows],
             "gpus": gpu_published.beside(rows["resnet50"]["accelerator"]) if "resnet50" in rows else [],
         }  # fmt: skip
-        RESULT.write_text(json.dumps(result, indent=1) + "\n")
+        journey.write_text(RESULT, json.dumps(result, indent=1) + "\n")
     return 0
 
 

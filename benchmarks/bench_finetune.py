@@ -183,7 +183,7 @@ def _record(row: dict[str, Any], args: argparse.Namespace) -> None:
         "4000 lossless ones, no labels",
         "rows": rows,
     }
-    path.write_text(json.dumps(result, indent=2) + "\n")
+    journey.write_text(path, json.dumps(result, indent=2) + "\n")
 
 
 if __name__ == "__main__":

@@ -16,6 +16,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import journey
 import numpy as np
 from real_costs import DATA, WEIGHTS, real_costs
 
@@ -180,7 +181,7 @@ def save(name: str, source: str, rows: list[dict[str, Any]]) -> None:
     kept = json.loads(RESULT.read_text())["rows"] if RESULT.is_file() else []
     others = [r for r in kept if (r["network"], r["sensitivities"]) != (name, source)]
     kept = others + [{**row, "sensitivities": source} for row in rows]
-    RESULT.write_text(json.dumps({"command": "make bench-hardware-aware", "rows": kept}, indent=1) + "\n")
+    journey.write_text(RESULT, json.dumps({"command": "make bench-hardware-aware", "rows": kept}, indent=1) + "\n")
 
 
 if __name__ == "__main__":

@@ -85,7 +85,7 @@ def main() -> None:
         print(line, flush=True)
         rows = [r for r in rows if (r["network"], r["mean_bits"]) != (args.network, mean_bits)]
         rows = sorted([*rows, line], key=lambda r: (r["network"], r["mean_bits"]))
-        path.write_text(json.dumps({"command": "make bench-near-optimum", "rows": rows}, indent=1) + "\n")
+        journey.write_text(path, json.dumps({"command": "make bench-near-optimum", "rows": rows}, indent=1) + "\n")
 
 
 def cost_of(costs: dict[str, LayerCosts], bits: BitAllocation) -> float:

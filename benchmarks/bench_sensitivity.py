@@ -108,8 +108,7 @@ def record(path: Path, line: dict[str, Any]) -> None:
     keys = ("network", "estimator", "images")
     known = json.loads(path.read_text())["rows"] if path.is_file() else []
     rows = [*(r for r in known if any(r[k] != line[k] for k in keys)), line]
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps({"command": "make bench-sensitivity", "rows": rows}, indent=1) + "\n")
+    journey.write_text(path, json.dumps({"command": "make bench-sensitivity", "rows": rows}, indent=1) + "\n")
 
 
 def true_changes(

@@ -146,7 +146,7 @@ def _save(row: dict[str, Any]) -> None:
 
 def _write(result: dict[str, Any]) -> None:
     RESULT.parent.mkdir(parents=True, exist_ok=True)
-    RESULT.write_text(json.dumps(result, indent=1) + "\n")
+    journey.write_text(RESULT, json.dumps(result, indent=1) + "\n")
     speed_page.write(RESULT)
 
 

@@ -53,7 +53,17 @@ def result_row(command: str, arch: ArchConfig, facts: dict[str, Any]) -> dict[st
 
 def write_result(name: str, result: dict[str, Any]) -> None:
     """Writes benchmarks/results/NAME.json and prints it."""
-    RESULTS.mkdir(parents=True, exist_ok=True)
     text = json.dumps(result, indent=2)
-    (RESULTS / f"{name}.json").write_text(text + "\n")
+    write_text(RESULTS / f"{name}.json", text + "\n")
     print(text)
+
+
+def write_text(path: Path, text: str) -> None:
+    """Writes a file in whole or not at all: a result that grows row by row outlives an interruption."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part = path.with_name(f"{path.name}.{os.getpid()}")
+    try:
+        part.write_text(text)
+        part.replace(path)
+    finally:
+        part.unlink(missing_ok=True)

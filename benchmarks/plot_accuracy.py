@@ -110,7 +110,7 @@ def curse(network: str, out: Path, sizes: list[int]) -> None:
     path = RESULTS / "curse.json"
     known = json.loads(path.read_text()) if path.is_file() else {}
     known[network] = {"widths": [2, 3, 4], "unseen_over_seen": ratios, "promises": promises}
-    path.write_text(json.dumps(known, indent=1) + "\n")
+    journey.write_text(path, json.dumps(known, indent=1) + "\n")
 
 
 def _price(costs: dict[str, LayerCosts], bits: dict[str, np.ndarray]) -> float:
@@ -131,7 +131,7 @@ def draw() -> None:
         parts += [
             table(rows, *key, comparison) for comparison in TITLES if comparison == "allocation" or comparison in kinds
         ]
-    (DOCS / "accuracy.md").write_text("\n\n".join(parts) + "\n")
+    journey.write_text(DOCS / "accuracy.md", "\n\n".join(parts) + "\n")
 
 
 def _draw_curse(results: dict[str, Any]) -> None:
