@@ -1,7 +1,7 @@
 """The command line: a thin layer over the Python API. Results on stdout, progress and errors on stderr.
 
-Longer than the house wishes: a line an option, and typer reads the options of `compile` and `finetune`, most of them
-the same, from the signature of each.
+Longer than the house wishes: a line an option, and typer reads the options of `compile`, `finetune` and `compare`, most
+of them the same, from the signature of each.
 """
 
 from __future__ import annotations

@@ -34,9 +34,8 @@ from bitloom.errors import OutputError
 
 Result = TypeVar("Result")
 KEPT_RUNS = 4  #: whole runs that made steps, whose steps all stay
-SMALL = (
-    1 << 20
-)  #: bytes; steps up to this size stay for good: they take no space, and among them are hours of simulation
+#: Bytes; steps up to this size stay for good: they take no space, and among them are hours of simulation.
+SMALL = 1 << 20
 _RUNS = "runs.json"  #: when the last KEPT_RUNS whole runs that made steps began, seconds by the file system's clock
 _TRAILER = 4  #: bytes of the checksum (CRC-32) behind a pickle
 

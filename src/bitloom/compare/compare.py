@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from functools import cache
+from functools import cache, partial
 from numbers import Real
 from pathlib import Path
 from typing import Any
@@ -96,7 +96,8 @@ def compare(
     images = usable(graph, evaluation.images, "evaluation images")
     journal = Journal(out / "steps")
     lineups = _lineups(graph, calibration, arch, opts, journal)
-    target = F.log_softmax(float_logits(graph, images), dim=1)
+    key = f"{lineups[-1].key} {arch} {replace(evaluation, images=images).key()}"
+    target = F.log_softmax(journal.step("float", key, lambda: float_logits(graph, images)), dim=1)
     labels = target.argmax(dim=1).numpy() if evaluation.labels is None else evaluation.labels.astype(np.int64)
     judge = _judge(lineups[0])
 
@@ -107,15 +108,14 @@ def compare(
         lineup, bits = taken
         return lineup.measure, bits, measure(lineup, bits, method.rounding, images, labels, target)
 
-    key = f"{lineups[-1].key} {arch} {replace(evaluation, images=images).key()}"
     rows = [reference_row(graph.name, outcome_of(target, target, labels))]
     for budget in sorted(opts.budgets):
         hbp: Outcome | None = None
         for method in opts.methods:
-            work = lambda m=method, b=budget: measured(m, b)  # noqa: E731
+            work = partial(measured, method, budget)
             found = journal.step(f"{method}-{budget:g}", f"{key} {method} {budget!r}", work)
             if found is not None:
-                hbp = found[2] if hbp is None and method.allocation == "hbp" else hbp
+                hbp = found[2] if method.allocation == "hbp" else hbp
                 rows.append(row_of(graph.name, method, budget, *found, hbp))
     _write(rows, out / "compare.json")
     return rows
@@ -183,7 +183,8 @@ def _lineups(
 def _judge(first: Lineup) -> Callable[[Lineup, str, BitAllocation], float]:
     """(lineup, rounding, allocation) -> mean KL to the float network on the images kept for choice."""
     images = first.choice
-    target = F.log_softmax(float_logits(first.graph, images) / CHOICE_TEMPERATURE, dim=1)
+    logits = first.journal.step("choice", first.key, lambda: float_logits(first.graph, images))
+    target = F.log_softmax(logits / CHOICE_TEMPERATURE, dim=1)
     blank = np.zeros(len(images), np.int64)
 
     @cache
