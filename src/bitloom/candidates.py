@@ -12,8 +12,10 @@ from dataclasses import dataclass
 from functools import cache
 from typing import Generic, TypeVar
 
+import torch
 from torch import Tensor
 
+from bitloom.allocate.estimators.gradient import GradientShare
 from bitloom.allocate.hbp import LayerCosts
 from bitloom.allocate.probe import divergence_judge
 from bitloom.allocate.sensitivity import layer_costs
@@ -70,7 +72,7 @@ def priced_tables(material: Material, coherent: int, journal: Journal, key: str)
             _step("round", measure), own, lambda: round_network(cal, statistics=samples, images=material.seen)
         )
         costs: dict[str, LayerCosts] = journal.step(
-            _step("sensitivity", measure), own, lambda: layer_costs(cal, rounded, material.held_out)
+            _step("sensitivity", measure), own, lambda: _costs(cal, rounded, material.held_out)
         )
         return PricedTable(measure, rounded, costs)
 
@@ -97,6 +99,12 @@ def candidate(
         return solution, trust, known(solution.allocation)
 
     return Candidate(table, *journal.step(_step("allocate", table.measure), key, allocate))
+
+
+def _costs(calibration: Calibration, rounded: Mapping[str, RoundedLayer], held_out: Tensor) -> dict[str, LayerCosts]:
+    """Errors on images that the rounding has not seen; gradients, which it does not touch, on all of them."""
+    estimator = GradientShare(images=min(GradientShare.images, len(held_out)))
+    return layer_costs(calibration, rounded, torch.cat([held_out, calibration.images]), estimator)
 
 
 def _step(name: str, measure: str) -> str:

@@ -1,9 +1,14 @@
-"""Calibration pictures: those that rounding sees, in every view, and those held out to choose by."""
+"""Calibration pictures: those that rounding sees, in every view, and those held out to choose by.
+
+Folders are read in name order, which is the order of the classes more often than not. So pictures are mixed before they
+are divided: both parts, and the first images of each, have all classes in them.
+"""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
+import torch
 from torch import Tensor
 
 from bitloom.errors import DataError
@@ -12,7 +17,7 @@ from bitloom.quantize.observe import CalibrationOptions
 
 @dataclass(frozen=True, eq=False)
 class Pictures:
-    """seen, held_out: plain images (N, C, H, W) of the first two thirds of the pictures, and of the others.
+    """seen, held_out: plain images (N, C, H, W) of two thirds of the pictures, and of the others, in mixed order.
 
     every_view: of the pictures seen, one view of all after the other.
     """
@@ -30,6 +35,8 @@ class Pictures:
 def split_pictures(calibration: Tensor, views: int) -> Pictures:
     """The pictures behind images (N, C, H, W), `views` of each as `load_images` returns them.
 
+    Which picture goes where depends on their number alone.
+
     Raises DataError when the images are too few, equal, or no whole number of views.
     """
     if len(calibration) % views:
@@ -44,16 +51,15 @@ def split_pictures(calibration: Tensor, views: int) -> Pictures:
             f"{pictures} calibration images; give at least {-(-3 * least // 2)}: two thirds are calibrated on, the "
             "others are held out to choose by"
         )
+    every = calibration.reshape(views, pictures, *calibration.shape[1:])
+    mixed = torch.randperm(pictures, generator=torch.Generator().manual_seed(0))
+    seen, held_out = every[0][mixed[:split]], every[0][mixed[split:]]
     parts = (
-        (calibration[:pictures], f"all {pictures} calibration images are equal"),
-        (calibration[:split], f"the first {split} of {pictures} calibration images are equal, and no others are seen"),
-        (
-            calibration[split:pictures],
-            f"the last {pictures - split} of {pictures} calibration images, held out to choose by, are equal",
-        ),
+        (every[0], f"all {pictures} calibration images are equal"),
+        (seen, f"all {split} of {pictures} calibration images that are calibrated on are equal"),
+        (held_out, f"all {pictures - split} of {pictures} calibration images that are held out to choose by are equal"),
     )
     for part, text in parts:
         if bool((part == part[:1]).all()):
             raise DataError(f"{text}; give different images")
-    every_view = calibration.reshape(views, pictures, *calibration.shape[1:])[:, :split].flatten(0, 1)
-    return Pictures(calibration[:split], calibration[split:pictures], every_view)
+    return Pictures(seen, held_out, seen if views == 1 else every[:, mixed[:split]].flatten(0, 1))

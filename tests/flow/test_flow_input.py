@@ -95,11 +95,7 @@ def with_pixel(images, at, value):
         (lambda x: (x * 9).to(torch.uint8), "calibration images are torch.uint8, but must be normalised floats"),
         (lambda x: with_pixel(x, 59, torch.nan), "calibration images: image 59 holds NaN or infinite pixels"),
         (lambda x: x[:1].expand(60, -1, -1, -1), "all 60 calibration images are equal; give different"),
-        (lambda x: torch.cat([x[:40], x[:1].expand(20, -1, -1, -1)]), "the last 20 of 60 calibration images, held out"),
-        (
-            lambda x: torch.cat([x[:1].expand(40, -1, -1, -1), x[40:]]),
-            "the first 40 of 60 calibration images are equal",
-        ),
+        (lambda x: torch.cat([x[:1].expand(59, -1, -1, -1), x[59:]]), "all [0-9]+ of 60 calibration images that are"),
     ],
 )
 def test_calibration_images_that_cannot_be_used(graph, images, tmp_path, change, text):
