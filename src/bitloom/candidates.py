@@ -59,6 +59,16 @@ class Candidate(Generic[S]):
     divergence: float
 
 
+def price(calibration: Calibration, rounded: Mapping[str, RoundedLayer], held_out: Tensor) -> dict[str, LayerCosts]:
+    """Costs of every channel and width, as `layer_costs` makes them.
+
+    Errors are measured on `held_out`, float (N, C, H, W), which the rounding has not seen; gradients, which it does not
+    touch, on the calibration's images as well.
+    """
+    estimator = GradientShare(images=min(GradientShare.images, len(held_out)))
+    return layer_costs(calibration, rounded, torch.cat([held_out, calibration.images]), estimator)
+
+
 def priced_tables(material: Material, coherent: int, journal: Journal, key: str) -> tuple[PricedTable, ...]:
     """The plain table, and with `coherent` (of `StatisticsOptions`) above 0 the coherent one.
 
@@ -72,7 +82,7 @@ def priced_tables(material: Material, coherent: int, journal: Journal, key: str)
             _step("round", measure), own, lambda: round_network(cal, statistics=samples, images=material.seen)
         )
         costs: dict[str, LayerCosts] = journal.step(
-            _step("sensitivity", measure), own, lambda: _costs(cal, rounded, material.held_out)
+            _step("sensitivity", measure), own, lambda: price(cal, rounded, material.held_out)
         )
         return PricedTable(measure, rounded, costs)
 
@@ -99,12 +109,6 @@ def candidate(
         return solution, trust, known(solution.allocation)
 
     return Candidate(table, *journal.step(_step("allocate", table.measure), key, allocate))
-
-
-def _costs(calibration: Calibration, rounded: Mapping[str, RoundedLayer], held_out: Tensor) -> dict[str, LayerCosts]:
-    """Errors on images that the rounding has not seen; gradients, which it does not touch, on all of them."""
-    estimator = GradientShare(images=min(GradientShare.images, len(held_out)))
-    return layer_costs(calibration, rounded, torch.cat([held_out, calibration.images]), estimator)
 
 
 def _step(name: str, measure: str) -> str:

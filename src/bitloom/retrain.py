@@ -17,8 +17,8 @@ import numpy as np
 from torch import Tensor
 
 from bitloom.allocate.hbp import LayerCosts
-from bitloom.allocate.sensitivity import layer_costs
 from bitloom.allocate.trust import Allocated
+from bitloom.candidates import price
 from bitloom.errors import DataError
 from bitloom.graph.ir import Graph
 from bitloom.graph.qgraph import QConv, QNode, QuantGraph
@@ -91,8 +91,9 @@ def retrain(
 ) -> Retrained[S]:
     """Trains `start`, the integer network of `graph` at `solution`, in phases kept by `journal` under `key`.
 
-    solve: widths from costs, called between phases; measuring: images for those costs. A phase that was interrupted
-    goes on from its checkpoint, train-*.pt beside the steps. Raises DataError and TrainingError as `finetune` does.
+    solve: widths from costs, called between phases; measuring: images for those costs, as in `price`. A phase that was
+    interrupted goes on from its checkpoint, train-*.pt beside the steps. Raises DataError and TrainingError as
+    `finetune` does.
     """
     key = f"{key} {training.key()}"
     name = hashlib.sha256(key.encode()).hexdigest()[:16]
@@ -145,7 +146,7 @@ def _solved_again(
     before = state.calibration
     calibration = replace(calibrate(state.graph, before.images, before.options), activations=before.activations)
     rounded = round_network(calibration)
-    found = solve(layer_costs(calibration, rounded, measuring))
+    found = solve(price(calibration, rounded, measuring))
     fresh = quantize(state.graph, found.allocation, calibration, rounded=rounded)
     old, new = state.solution.allocation.bits, found.allocation.bits
     moved = sum(int((old[name] != new[name]).sum()) for name in old) / sum(len(bits) for bits in old.values())

@@ -10,9 +10,11 @@ import torch
 
 from bitloom import candidates, flow
 from bitloom.allocate.budget import Budget
+from bitloom.allocate.estimators import gradient
 from bitloom.errors import BudgetError, DataError
 from bitloom.flow import CompileOptions
 from bitloom.graph.ir import Conv, Flatten, GlobalAvgPool, Graph, Input, Linear, Node, Relu
+from bitloom.pictures import split_pictures
 from bitloom.program.binary import binary_layers
 from bitloom.program.container import load
 from bitloom.quantize.refine import Refinement, best
@@ -73,22 +75,29 @@ def test_images_of_a_batch_share_a_run(done, graph, images, tmp_path):
 
 
 def test_views_reach_rounding_alone(graph, images, tmp_path, monkeypatch):
+    """Rounding errors are priced on pictures that it has not seen, in the plain view; gradients on all of them."""
     seen = {}
-    calibrate, round_network, layer_costs = flow.calibrate, candidates.round_network, candidates.layer_costs
 
-    def keep(name, call):
+    def keep(module, name):
+        call = getattr(module, name)
+
         def kept(*args, **kwargs):
-            seen[name] = kwargs.get("images", args[-1])
+            seen[name] = args, kwargs
             return call(*args, **kwargs)
 
-        return kept
+        monkeypatch.setattr(module, name, kept)
 
-    monkeypatch.setattr(flow, "calibrate", keep("calibrate", calibrate))
-    monkeypatch.setattr(candidates, "round_network", keep("round", round_network))
-    monkeypatch.setattr(candidates, "layer_costs", keep("costs", layer_costs))
+    keep(flow, "calibrate")
+    keep(candidates, "round_network")
+    for name in ("output_errors", "gradient_power"):
+        keep(gradient, name)
     journey(graph, images, tmp_path, CompileOptions(budget=3.0, simulated=0, views=2))
-    assert seen["calibrate"].equal(images[:20]) and seen["costs"].equal(images[20:30])
-    assert seen["round"].equal(torch.cat([images[:20], images[30:50]]))  # both views of the first two thirds
+    parts = split_pictures(images, 2)
+    assert len(parts.seen) == 20 and len(parts.held_out) == 10
+    assert seen["calibrate"][0][1].equal(parts.seen)
+    assert seen["round_network"][1]["images"].equal(parts.every_view)
+    assert seen["output_errors"][0][1].equal(parts.held_out)
+    assert seen["gradient_power"][0][1].equal(torch.cat([parts.held_out, parts.seen]))
 
 
 def test_held_out_images_choose_between_measures_of_rounding_errors(graph, images, tmp_path, monkeypatch):

@@ -30,6 +30,7 @@ def meta(name: str, classes: int | None = None) -> torch.nn.Module:
         ("resnet50", 25_557_032),
         ("vgg16", 138_357_544),
         ("vgg16_bn", 138_365_992),
+        ("squeezenet1_1", 1_235_496),
         ("resnet20", 269_722),
         ("resnet32", 464_154),
         ("resnet44", 658_586),
