@@ -38,7 +38,7 @@ from bitloom.data.cifar import normalise, read_jpeg
 from bitloom.errors import DataError, TrainingError
 from bitloom.frontends.weights import load_state_dict
 from bitloom.quantize.checkpoint import load_checkpoint, save_checkpoint
-from bitloom.quantize.parallel import Group, process_group
+from bitloom.quantize.parallel import Group, has_bfloat16, process_group
 
 SHIFT = 4  #: pixels that an image is moved by at most
 
@@ -159,11 +159,6 @@ def _batch(
     if side != 32:
         x = F.interpolate(x, size=(side, side), mode="bilinear", antialias=True)
     return x.to(group.device).contiguous(memory_format=torch.channels_last), torch.from_numpy(labels[chosen])
-
-
-def has_bfloat16(device: str) -> bool:
-    """The device multiplies bfloat16 itself. A processor that does not emulates it: a third of float32's speed."""
-    return torch.device(device).type != "cpu" or bool(torch.cpu.get_capabilities().get("avx512_bf16", False))
 
 
 def _step(

@@ -221,7 +221,7 @@ def finetune_command(
     label_weight: Annotated[float, typer.Option(help="share of the labels in the loss; the rest follows MODEL")] = 0.0,
     shift: Annotated[int, typer.Option(min=0, help="training images are mirrored and moved by so many pixels")] = 4,
     resolve: Annotated[int, typer.Option(help="how often the widths are solved again on the way")] = 0,
-    mixed: Annotated[bool, typer.Option(help="convolutions of the training in bfloat16")] = False,
+    mixed: Annotated[bool, typer.Option(help="train in bfloat16, where it is not emulated")] = False,
     device: Annotated[str, typer.Option(help="cpu or cuda; several processes under torchrun")] = "cpu",
     seed: Annotated[int, typer.Option(help="of the training")] = 0,
     rounding: Rounding = Refinement.COMPENSATED,

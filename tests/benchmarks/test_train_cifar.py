@@ -132,10 +132,3 @@ def test_rates_rise_and_fall_once() -> None:
     rates = [recipe_of._rate((step + 1) / 100, 0.2) for step in range(100)]
     assert max(rates) == rates[19] == 1.0 and rates[-1] == 0.0
     assert np.all(np.diff(rates[:20]) > 0) and np.all(np.diff(rates[19:]) < 0)
-
-
-def test_bfloat16_where_it_is_no_emulation(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert recipe_of.has_bfloat16("cuda")
-    for found in (True, False):
-        monkeypatch.setattr(torch.cpu, "get_capabilities", lambda found=found: {"avx512_bf16": found})
-        assert recipe_of.has_bfloat16("cpu") is found

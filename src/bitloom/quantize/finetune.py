@@ -32,7 +32,7 @@ from bitloom.graph.shapes import class_count
 from bitloom.quantize.augment import Augment, augmented
 from bitloom.quantize.checkpoint import load_checkpoint, save_checkpoint
 from bitloom.quantize.lower import Lowered
-from bitloom.quantize.parallel import Group, process_group
+from bitloom.quantize.parallel import Group, has_bfloat16, process_group
 from bitloom.quantize.teacher import FloatNetwork
 from bitloom.quantize.trainable import TrainableNetwork
 
@@ -45,8 +45,9 @@ class FinetuneOptions:
 
     latent_rate: codes per step at most, about (0: codes stay); scale_rate: of the scales' logarithm; bias_rate:
     relative to the mean size of a layer's biases. temperature: divides the logits of both networks. label_weight:
-    share of the labels' cross-entropy. augment: of the images. mixed: convolutions in bfloat16. every: steps between
-    checkpoints. device: cpu or cuda. Raises DataError for a figure out of range or a device that is not there.
+    share of the labels' cross-entropy. augment: of the images. mixed: convolutions in bfloat16, but on a
+    processor that would emulate it. every: steps between checkpoints. device: cpu or cuda. Raises DataError for a
+    figure out of range or a device that is not there.
     """
 
     steps: int = 1000
@@ -107,8 +108,9 @@ def finetune(
     _check(graph, images, labels, opts)
     with process_group(opts.device) as group:
         device = torch.device(group.device)
-        student = TrainableNetwork(lowered, start, opts.mixed).to(device)
-        guide = FloatNetwork(lowered if teacher is None else teacher, opts.mixed).to(device)
+        mixed = opts.mixed and has_bfloat16(group.device)
+        student = TrainableNetwork(lowered, start, mixed).to(device)
+        guide = FloatNetwork(lowered if teacher is None else teacher, mixed).to(device)
         optimizer = _optimizer(student, opts)
         identity = f"{opts} {tuple(images.shape)} {float(images.double().sum())!r} {_identity(start)}"
         losses: list[float] = []

@@ -1,4 +1,4 @@
-"""One process or several: what a training loop needs to know about `torchrun`."""
+"""One process or several, on which device: what a training loop needs to know about `torchrun` and the processor."""
 
 from __future__ import annotations
 
@@ -58,3 +58,8 @@ def process_group(device: str) -> Iterator[Group]:
 def leads() -> bool:
     """This process is the first of its `torchrun`, or alone: the one that writes results."""
     return os.environ.get("RANK", "0") == "0"
+
+
+def has_bfloat16(device: str) -> bool:
+    """The device multiplies bfloat16 itself. Another processor emulates it, several times slower than float32."""
+    return torch.device(device).type != "cpu" or bool(torch.cpu.get_capabilities().get("avx512_bf16", False))
