@@ -14,7 +14,7 @@ from journey import DATA, ROOT, result_row, write_result
 
 from bitloom import zoo
 from bitloom.allocate.budget import Budget
-from bitloom.data.images import Preprocess, load_images
+from bitloom.data.images import Preprocess, Views, load_images
 from bitloom.evaluate import Evaluation
 from bitloom.flow import CompileOptions, compile_model
 from bitloom.frontends.load import load_model
@@ -27,7 +27,8 @@ def main() -> int:
     parser.add_argument("--arch", default="full", help="named build (default: full, 3072 array DSPs)")
     parser.add_argument("--images", type=int, default=3, help="images on RTL")
     parser.add_argument("--accuracy", type=int, default=600, help="images for accuracy")
-    parser.add_argument("--calibration", type=int, default=200, help="calibration images")
+    parser.add_argument("--calibration", type=int, default=500, help="calibration pictures")
+    parser.add_argument("--views", type=int, default=4, help="views of each in rounding")
     parser.add_argument("--cycles", type=int, default=185_000, help="bound of the modelled cycles (0: none)")
     parser.add_argument("--structural", action="store_true", help="the DSP structure instead of its behavioural twin")
     parser.add_argument("--out", type=Path, default=ROOT / "out" / "resnet18")
@@ -37,9 +38,8 @@ def main() -> int:
         print(f"{data}: no such folder; set BITLOOM_DATA", file=sys.stderr)
         return 2
     info = zoo.info("resnet18")
-    calibration = load_images(
-        data / "calibration", Preprocess(info.image_shape, info.mean, info.std, 256), args.calibration
-    )
+    preprocess = Preprocess(info.image_shape, info.mean, info.std, 256)
+    calibration = load_images(data / "calibration", preprocess, args.calibration, Views(args.views))
     measured = load_images(data / "val", Preprocess(info.image_shape, info.mean, info.std), args.accuracy)
     assert measured.labels is not None
     arch = named_arch(args.arch)
@@ -51,7 +51,10 @@ def main() -> int:
         load_device("xczu15eg"),
         args.out / args.arch,
         CompileOptions(
-            budget=Budget(mean_bits=4.0, cycles=args.cycles or None), simulated=args.images, structural=args.structural
+            budget=Budget(mean_bits=4.0, cycles=args.cycles or None),
+            simulated=args.images,
+            structural=args.structural,
+            views=args.views,
         ),
     )
     name = "resnet18_structure" if args.structural else "resnet18_rtl"
