@@ -18,6 +18,7 @@ from torch import Tensor
 from bitloom import zoo
 from bitloom.allocate.hbp import LayerCosts, binary_only_in
 from bitloom.allocate.sensitivity import layer_costs
+from bitloom.candidates import price
 from bitloom.compare.lineup import Lineup, nearest_table
 from bitloom.data.cifar import load_jpeg, load_lossless
 from bitloom.data.images import ImageSet, Preprocess, Views, load_images
@@ -98,8 +99,8 @@ def prepare(network: str, data: Path, out: Path, views: int | None = None, coher
     gptq: dict[str, RoundedLayer] = journal.step(
         "gptq", key, lambda: round_network(calibration, statistics=samples, images=seen)
     )
-    measuring = torch.cat([second, first]) if source.everywhere else second  # output errors are of the first 64
-    costs: dict[str, LayerCosts] = journal.step("costs", key, lambda: layer_costs(calibration, gptq, measuring))
+    estimate = price if source.everywhere else layer_costs
+    costs: dict[str, LayerCosts] = journal.step("costs", key, lambda: estimate(calibration, gptq, second))
     binary = journal.step("binary", key, lambda: binary_layers(graph, named_arch("full")))
 
     def all_views() -> Tensor:

@@ -53,7 +53,8 @@ def split_pictures(calibration: Tensor, views: int) -> Pictures:
         )
     every = calibration.reshape(views, pictures, *calibration.shape[1:])
     mixed = torch.randperm(pictures, generator=torch.Generator().manual_seed(0))
-    seen, held_out = every[0][mixed[:split]], every[0][mixed[split:]]
+    every_view = every[:, mixed[:split]].flatten(0, 1)
+    seen, held_out = every_view[:split], every[0][mixed[split:]]
     parts = (
         (every[0], f"all {pictures} calibration images are equal"),
         (seen, f"all {split} of {pictures} calibration images that are calibrated on are equal"),
@@ -62,4 +63,4 @@ def split_pictures(calibration: Tensor, views: int) -> Pictures:
     for part, text in parts:
         if bool((part == part[:1]).all()):
             raise DataError(f"{text}; give different images")
-    return Pictures(seen, held_out, seen if views == 1 else every[:, mixed[:split]].flatten(0, 1))
+    return Pictures(seen, held_out, every_view)
