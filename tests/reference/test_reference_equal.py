@@ -35,16 +35,17 @@ def _random_graph(seed: int, kernel: int, stride: int, height: int, width: int, 
 
     def conv(name: str, source: str, out: int, k: int, s: int, padding: tuple[int, ...], res: str | None) -> QConv:
         ins = tensors[source].shape[0]
+        groups = int(rng.choice([g for g in range(1, out + 1) if out % g == 0 and ins % g == 0]))
         bits = rng.choice([0, 2, 3, 4, 5, 6, 7, 8], out).astype(np.int8)
         top = np.where(bits == 0, 0, (1 << np.maximum(bits.astype(int) - 1, 0)) - 1)
-        weight = rng.integers(-127, 128, (out, ins, k, k))
+        weight = rng.integers(-127, 128, (out, ins // groups, k, k))
         weight = np.clip(weight, -top[:, None, None, None], top[:, None, None, None]).astype(np.int8)
         bias = rng.integers(-(1 << 20), 1 << 20, out).astype(np.int32)
         requant = _requant(
             rng, out, int(rng.integers(-(1 << 19), 1 << 19)), int(rng.integers(1, 1 << 16)) if res else 0
         )
-        assert len(padding) == 4
-        return QConv(name, source, name, weight, bits, bias, np.ones(out), (s, s), padding, requant, res)  # type: ignore[arg-type]
+        shape = ((s, s), (padding[0], padding[1], padding[2], padding[3]))
+        return QConv(name, source, name, weight, bits, bias, np.ones(out), *shape, requant, res, groups)
 
     first = conv("c1", "x", cout, kernel, stride, pads, None)
     tensor("c1", (cout, oh, ow))

@@ -99,7 +99,7 @@ def apply_op(op: Op, xs: list[Tensor]) -> Tensor:
             weight = torch.from_numpy(op.weight).to(x.dtype)
             bias = torch.from_numpy(op.bias).to(x.dtype)
             x, border = even_border(x, op.padding)
-            return F.conv2d(x, weight, bias, op.stride, border)
+            return F.conv2d(x, weight, bias, op.stride, border, groups=op.groups)
         case Linear():
             return F.linear(x, torch.from_numpy(op.weight).to(x.dtype), torch.from_numpy(op.bias).to(x.dtype))
         case Relu():

@@ -2,7 +2,7 @@
 
 Grammar (shapes are (C, H, W); after Flatten and Linear (C,)):
 
-    Input(shape) | Conv(weight, bias, stride, padding) | Linear(weight, bias) | Relu(limit) | Add(x, y)
+    Input(shape) | Conv(weight, bias, stride, padding, groups) | Linear(weight, bias) | Relu(limit) | Add(x, y)
     | MaxPool(kernel, stride, padding, ceil_mode) | AvgPool(same) | GlobalAvgPool | Flatten | Concat(x, y, ...)
 
 Batch normalization is folded by the front ends (`bitloom.graph.fold`), so it never appears here.
@@ -29,12 +29,16 @@ class Input:
 
 @dataclass(frozen=True, eq=False)
 class Conv:
-    """2-D convolution: weight (Cout, Cin, KH, KW) float32, bias (Cout,) float32."""
+    """2-D convolution: weight (Cout, Cin / groups, KH, KW) float32, bias (Cout,) float32.
+
+    Output channels of group g, Cout / groups of them, read the input channels of group g alone; depthwise: Cin groups.
+    """
 
     weight: FloatArray
     bias: FloatArray
     stride: tuple[int, int]
     padding: Pads
+    groups: int = 1
 
 
 @dataclass(frozen=True, eq=False)

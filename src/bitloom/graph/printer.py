@@ -26,7 +26,8 @@ def describe(op: Op) -> str:
     """The operation with its attributes, short: `Conv 3x3/2 p1`."""
     match op:
         case Conv():
-            return f"Conv {_window(op.weight.shape[2:], op.stride)}{_pads(op.padding)}"
+            groups = f" g{op.groups}" if op.groups > 1 else ""
+            return f"Conv {_window(op.weight.shape[2:], op.stride)}{_pads(op.padding)}{groups}"
         case MaxPool() | AvgPool():
             ceil = " ceil" if op.ceil_mode else ""
             return f"{type(op).__name__} {_window(op.kernel, op.stride)}{_pads(op.padding)}{ceil}"

@@ -28,9 +28,9 @@ class QTensor:
 class QConv:
     """Convolution or fully connected layer (kernel = the whole map, no padding), with optional residual input.
 
-    weight: int8 codes (Cout, Cin, KH, KW); bits: (Cout,) in 0..8 (1: codes -1 and 1); bias: int32 (Cout,), input
-    zero point absorbed; weight_scale: float64 (Cout,), below 0 for a row whose codes are turned; for reports and
-    export only.
+    weight: int8 codes (Cout, Cin / groups, KH, KW); bits: (Cout,) in 0..8 (1: codes -1 and 1); bias: int32 (Cout,),
+    input zero point absorbed; weight_scale: float64 (Cout,), below 0 for a row whose codes are turned; for reports and
+    export only. groups: as in `ir.Conv`.
     """
 
     name: str
@@ -44,6 +44,7 @@ class QConv:
     padding: Pads
     requant: Requant
     residual: str | None = None
+    groups: int = 1
 
 
 @dataclass(frozen=True, eq=False)

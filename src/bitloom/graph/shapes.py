@@ -122,8 +122,9 @@ def _map(name: str, op: Op, x: Shape) -> tuple[int, int, int]:
 
 def _conv(name: str, op: Conv, x: Shape) -> Shape:
     c, h, w = _map(name, op, x)
-    if op.weight.ndim != 4 or op.weight.shape[1] != c:
-        raise GraphError(f"'{name}': Conv with weight {op.weight.shape} reads {x}; needs {op.weight.shape[1]} channels")
+    if op.weight.ndim != 4 or op.weight.shape[1] * op.groups != c:
+        need = op.weight.shape[1] * op.groups if op.weight.ndim == 4 else "a weight of 4 dimensions, not"
+        raise GraphError(f"'{name}': Conv with weight {op.weight.shape} reads {x}; needs {need} channels")
     cout, _, kh, kw = op.weight.shape
     rows = window_count(h, kh, op.stride[0], *op.padding[:2], False)
     cols = window_count(w, kw, op.stride[1], *op.padding[2:], False)

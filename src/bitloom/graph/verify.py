@@ -54,6 +54,8 @@ def _attributes(node: Node) -> None:
                 raise GraphError(f"'{name}': input shape {op.shape}, must be (C, H, W) of positive numbers")
         case Conv() | Linear():
             _weights(name, op)
+            if isinstance(op, Conv) and (op.groups < 1 or len(op.weight) % op.groups):
+                raise GraphError(f"'{name}': {op.groups} groups, must divide the {len(op.weight)} output channels")
         case Relu():
             if op.limit is not None and not 0 < op.limit < float("inf"):
                 raise GraphError(f"'{name}': Relu limit {op.limit}, must be positive and finite, or None")

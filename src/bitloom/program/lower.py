@@ -92,6 +92,8 @@ def graph_hash(qgraph: QuantGraph) -> str:
         rq = node.requant
         digest.update(f"{node.input}{node.output}{node.residual}{node.stride}{node.padding}".encode())
         digest.update(f"{rq.post}{rq.lo}{rq.hi}{rq.res_mult}".encode())
+        if isinstance(node, QConv) and node.groups > 1:
+            digest.update(f"groups {node.groups}".encode())
         arrays = [rq.mult.astype("<i4"), rq.s_sel.astype("i1"), rq.pre.astype("i1")]
         if isinstance(node, QConv):
             arrays += [node.weight, node.bits.astype("i1"), node.bias.astype("<i4")]

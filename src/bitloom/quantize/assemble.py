@@ -61,7 +61,7 @@ def make_conv(
         raise GraphError(f"{step.name}: channel {channel}: bias {integer[channel]} exceeds 32 bits; use fewer bits")
     bias32 = integer.astype(np.int32)
     names = (step.name, step.input, step.output)
-    return QConv(*names, weight, bits, bias32, scale, step.stride, step.padding, requant, step.residual)
+    return QConv(*names, weight, bits, bias32, scale, step.stride, step.padding, requant, step.residual, step.groups)
 
 
 def _normal_rows(

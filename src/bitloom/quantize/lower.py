@@ -34,7 +34,8 @@ Map = tuple[int, int, int]
 
 @dataclass(frozen=True, eq=False)
 class ConvStep:
-    """Convolution; weight (Cout, Cin, KH, KW) float32, bias (Cout,) float32. relu and residual are applied after it."""
+    """Convolution; weight (Cout, Cin / groups, KH, KW) float32, bias (Cout,) float32. relu and residual are applied
+    after it."""
 
     name: str
     input: str
@@ -45,6 +46,7 @@ class ConvStep:
     padding: Pads
     relu: Relu | None = None
     residual: str | None = None
+    groups: int = 1
 
 
 @dataclass(frozen=True)
@@ -218,9 +220,9 @@ class _Lowering:
         op, (c, h, w) = node.op, self.shapes[x]
         match op:
             case Conv():
-                if op.weight.shape[1] != c:
+                if op.weight.shape[1] * op.groups != c:
                     raise GraphError(f"{node.name}: weight {op.weight.shape}, but the input has {c} channels")
-                return ConvStep(node.name, x, output, op.weight, op.bias, op.stride, op.padding)
+                return ConvStep(node.name, x, output, op.weight, op.bias, op.stride, op.padding, groups=op.groups)
             case Linear():
                 if op.weight.shape[1] != c * h * w:
                     raise GraphError(f"{node.name}: weight {op.weight.shape}, but the input has {c * h * w} values")

@@ -36,7 +36,8 @@ def skeleton(graph: Graph, bits: Mapping[str, Int8Array]) -> QuantGraph:
             widths, bias = bits[step.name].astype(np.int8), np.zeros(channels, np.int32)
             shape = (step.stride, step.padding)
             params = (weight, widths, bias, np.ones(channels))
-            nodes.append(QConv(step.name, step.input, step.output, *params, *shape, requant, step.residual))
+            of_step = (step.residual, step.groups)
+            nodes.append(QConv(step.name, step.input, step.output, *params, *shape, requant, *of_step))
         else:
             window = (step.maximum, step.kernel, step.stride, step.padding)
             nodes.append(QPool(step.name, step.input, step.output, *window, 0, requant, step.residual))

@@ -72,7 +72,7 @@ def run_fast(qgraph: QuantGraph, codes: Int8Array, keep: Collection[str] | None 
 def run_node(node: QConv | QPool, x: Int8Array, zero_point: int, residual: Int8Array | None) -> Int8Array:
     """Output codes (N, Cout, OH, OW) of one layer, image by image to bound the memory."""
     if isinstance(node, QConv):
-        convolve = exact_convolution(node.weight, node.stride, node.padding, zero_point)
+        convolve = exact_convolution(node.weight, node.stride, node.padding, zero_point, node.groups)
     outputs = []
     for i in range(x.shape[0]):
         image = x[i : i + 1]
@@ -85,23 +85,24 @@ def run_node(node: QConv | QPool, x: Int8Array, zero_point: int, residual: Int8A
 
 
 def exact_convolution(
-    weight: Int8Array, stride: tuple[int, int], padding: Pads, pad: int
+    weight: Int8Array, stride: tuple[int, int], padding: Pads, pad: int, groups: int = 1
 ) -> Callable[[Int8Array], Int32Array]:
     """The exact sum of w·a without bias as a function of x (N, Cin, H, W) int8, giving int32 (N, Cout, OH, OW).
 
-    weight: (Cout, Cin, KH, KW); pixels outside read the code `pad`.
+    weight: (Cout, Cin / groups, KH, KW); pixels outside read the code `pad`.
     """
-    single = weight.shape[2] * weight.shape[3] * 127 <= EXACT_SUM  # else a huge map: float64 needs no runs
+    least = weight.shape[2] * weight.shape[3] if groups == 1 else int(np.prod(weight.shape[1:]))
+    single = least * 127 <= EXACT_SUM  # else a huge map, or wide groups: float64 needs no runs
     dtype = torch.float32 if single else torch.float64
     kernel = torch.from_numpy(np.ascontiguousarray(weight)).to(dtype)
-    runs = _exact_runs(weight) if single else [(0, weight.shape[1])]
+    runs = _exact_runs(weight) if single and groups == 1 else [(0, weight.shape[1] * groups)]
     kernels = [kernel[:, begin:end].contiguous() for begin, end in runs]
 
     def convolve(x: Int8Array) -> Int32Array:
         image = pad2d(torch.from_numpy(x).to(dtype), padding, float(pad))
         total: Tensor | None = None
         for (begin, end), part in zip(runs, kernels, strict=True):
-            sums = F.conv2d(image[:, begin:end], part, stride=stride).to(torch.int32)
+            sums = F.conv2d(image[:, begin:end], part, stride=stride, groups=groups).to(torch.int32)
             total = sums if total is None else total + sums
         assert total is not None
         return np.asarray(total.numpy())

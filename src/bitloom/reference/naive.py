@@ -39,9 +39,10 @@ def _padded(x: Int8Array, node: QConv | QPool, value: int) -> Int64Array:
 
 
 def _convolve(node: QConv, x: Int8Array, source: QTensor) -> Int64Array:
-    """acc[o, y, x] = bias[o] + sum over taps and channels of w·a; outside the image a is the zero point."""
+    """acc[o, y, x] = bias[o] + sum over taps and the group's channels of w·a; outside the image a is the zero point."""
     padded = _padded(x, node, source.zero_point)
-    out, _, kh, kw = node.weight.shape
+    out, width, kh, kw = node.weight.shape
+    rows_of_group = out // node.groups
     sy, sx = node.stride
     rows = (padded.shape[1] - kh) // sy + 1
     cols = (padded.shape[2] - kw) // sx + 1
@@ -49,7 +50,10 @@ def _convolve(node: QConv, x: Int8Array, source: QTensor) -> Int64Array:
     for dy in range(kh):
         for dx in range(kw):
             window = padded[:, dy : dy + sy * rows : sy, dx : dx + sx * cols : sx][:, :rows, :cols]
-            acc += np.tensordot(node.weight[:, :, dy, dx].astype(np.int64), window, axes=1)
+            for g in range(node.groups):
+                of = slice(g * rows_of_group, (g + 1) * rows_of_group)
+                tap = node.weight[of, :, dy, dx].astype(np.int64)
+                acc[of] += np.tensordot(tap, window[g * width : (g + 1) * width], axes=1)
     return acc
 
 
