@@ -51,8 +51,10 @@ class NetworkMaker:
         stride: tuple[int, int],
         padding: Pads,
         residual: str | None,
+        groups: int = 1,
     ) -> str:
         rng, (cin, h, w) = self.rng, self.tensors[source].shape
+        cin //= groups
         name = f"conv{len(self.nodes)}"
         bits = rng.choice([0, 2, 3, 4, 5, 6, 7, 8], cout, p=[0.1, 0.15, 0.15, 0.2, 0.2, 0.08, 0.06, 0.06])
         if rng.random() < 0.5:
@@ -71,11 +73,8 @@ class NetworkMaker:
         cols = (w + left + right - kernel[1]) // stride[1] + 1
         out = f"t{len(self.nodes)}"
         self.tensors[out] = self._tensor(out, (cout, rows, cols))
-        self.nodes.append(
-            QConv(
-                name, source, out, weight, bits.astype(np.int8), bias, np.ones(cout), stride, padding, requant, residual
-            )
-        )
+        codes = (weight, bits.astype(np.int8), bias, np.ones(cout))
+        self.nodes.append(QConv(name, source, out, *codes, stride, padding, requant, residual, groups))
         return out
 
     def pool(
@@ -215,3 +214,53 @@ def random_network(rng: np.random.Generator, depth: int = 6, *, largest_map: int
     if h * w <= 64:
         live = make.conv(live, int(rng.integers(2, 12)), (h, w), (1, 1), (0, 0, 0, 0), None)
     return make.graph("random_network", live)
+
+
+def _same(k: int) -> Pads:
+    return (k // 2, k // 2, k // 2, k // 2)
+
+
+def inverted_residual(make: NetworkMaker, x: str, wide: int, cout: int, stride: int, k: int = 3) -> str:
+    """1×1 to `wide` channels, depthwise k×k, 1×1 to `cout`; the input is added where the shapes allow it."""
+    cin = make.tensors[x].shape[0]
+    inner = make.conv(x, wide, (1, 1), (1, 1), (0, 0, 0, 0), None)
+    inner = make.conv(inner, wide, (k, k), (stride, stride), _same(k), None, wide)
+    return make.conv(inner, cout, (1, 1), (1, 1), (0, 0, 0, 0), x if stride == 1 and cin == cout else None)
+
+
+def random_grouped(rng: np.random.Generator, depth: int = 6, *, largest_map: int = 14, widest: int = 90) -> QuantGraph:
+    """A small graph of at least `depth` layers with grouped convolutions: inverted residuals, depthwise and grouped
+    layers (groups of any size, or of several outputs a channel) on images, sums and concatenations."""
+    size = (int(rng.integers(4, largest_map + 1)), int(rng.integers(4, largest_map + 1)))
+    make = NetworkMaker(rng, (int(rng.integers(1, 41)), *size))
+    live = "image"
+    while len(make.nodes) < depth:
+        c = make.tensors[live].shape[0]
+        kind = rng.choice(["inverted", "inverted", "depthwise", "grouped", "grouped", "concat"])
+        k = int(rng.choice([1, 3, 3, 5]))
+        stride = int(rng.choice([1, 1, 2]))
+        if kind == "inverted":
+            cout = c if rng.random() < 0.6 else int(rng.integers(1, 40))
+            live = inverted_residual(make, live, int(rng.integers(1, widest + 1)), cout, stride, max(k, 3))
+        elif kind == "depthwise":
+            live = make.conv(live, c * int(rng.choice([1, 1, 2])), (k, k), (stride, stride), _same(k), None, c)
+        elif kind == "grouped":
+            groups = int(rng.choice([g for g in range(1, c + 1) if c % g == 0]))
+            side = make.conv(
+                live,
+                groups * int(rng.integers(1, 1 + max(1, widest // groups))),
+                (1, 1),
+                (1, 1),
+                _same(1),
+                None,
+                groups,
+            )
+            live = make.conv(side, make.tensors[side].shape[0], (k, k), (1, 1), _same(k), side, groups)
+        else:
+            parts = tuple(make.conv(live, int(rng.integers(1, 30)), (1, 1), (1, 1), _same(1), None) for _ in range(2))
+            live = make.concat(parts)
+            c = make.tensors[live].shape[0]
+            live = make.conv(live, c, (k, k), (1, 1), _same(k), live if rng.random() < 0.5 else None, c)
+        if make.tensors[live].shape[0] > 64:
+            live = make.conv(live, int(rng.integers(1, 40)), (1, 1), (1, 1), _same(1), None)
+    return make.graph("random_grouped", live)

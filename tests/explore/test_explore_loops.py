@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from bitloom.errors import TargetError, UnsupportedLayerError
 from bitloom.explore.layers import network
-from bitloom.explore.loops import Shape, Writing, nest, planes_and_words, rounds_of
+from bitloom.explore.loops import Shape, Writing, nests, planes_and_words, rounds_of
 from bitloom.explore.residency import live_rows, plan_stripes
 from bitloom.explore.schedule import workload
 from bitloom.graph.allocation import uniform
@@ -76,7 +76,7 @@ def test_too_many_taps_name_the_layer() -> None:
     graph = b.graph(b.conv(b.conv("x", 8, 8, 1), 8, 8, 9))
     net = network(skeleton(graph, uniform(graph, 4).bits))
     with pytest.raises(TargetError, match=r"conv3: 81 taps, but tap_entries = 64; use a smaller kernel"):
-        nest(net.layers[1], Shape(2, 8, 8), 64)
+        nests(net.layers[1], Shape(2, 8, 8), 64)
 
 
 def test_stride_three_is_refused_by_name() -> None:

@@ -25,6 +25,7 @@ from bitloom.program.layouts import (
     window_of_node,
 )
 from bitloom.program.regions import Layout, chunk_count, layout_of
+from bitloom.program.spans import Span, spans
 
 IntArray = npt.NDArray[np.int64]
 
@@ -52,7 +53,9 @@ class Tensor:
 
 @dataclass(frozen=True, eq=False)
 class Layer:
-    """One CONV or POOL command (a stripe repeats it). pads: top, bottom, left, right. bits: (Cout,), pools have none.
+    """One CONV or POOL command (of a grouped convolution several; a stripe repeats them).
+
+    pads: top, bottom, left, right. bits: (Cout,), pools have none.
 
     walk: 1×1 stride-1 work on a phase-split tensor with an output of the same layout: one long row.
     first: only reader of the image, whose input words may hold several pixels (docs/spec/streams.md, Input image).
@@ -70,6 +73,11 @@ class Layer:
     macs: int
     reads: tuple[str, ...]
     first: bool = False
+    groups: int = 1
+
+    def spans(self, channels: int, vector: int) -> tuple[Span, ...]:
+        """The commands of a convolution: vectors of `vector` outputs, and the chunks of `channels` that they read."""
+        return spans(self.groups, self.input.parts, self.output.parts, channels, vector)
 
     @property
     def walk(self) -> bool:
@@ -172,7 +180,7 @@ def network(graph: QuantGraph) -> Network:
         layers.append(
             Layer(
                 node.name, isinstance(node, QConv), source, out, kernel, stride, node.padding,
-                node.residual is not None, bits, macs, reads, first,
+                node.residual is not None, bits, macs, reads, first, node.groups if isinstance(node, QConv) else 1,
             )
         )  # fmt: skip
     return Network(graph.name, tuple(layers), tensors, graph.input, graph.output, alias)

@@ -51,6 +51,7 @@ class Nest:
     when no tile waits for it.
     tile_groups: groups per tile where a program has fixed them, else None.
     residual_by_b: the residual lies in the half of the memory that the array reads: port B reads it, at half the rate.
+    first_vector: of the layer's vectors, the one that the command begins with.
     """
 
     layer: Layer
@@ -69,6 +70,7 @@ class Nest:
     held: bool = False
     tile_groups: int | None = None
     residual_by_b: bool = False
+    first_vector: int = 0
 
     @property
     def steps(self) -> int:
@@ -111,7 +113,7 @@ def fold(layer: Layer, channels: int, out_rows: int) -> Fold | None:
 
     None when the pixels do not fit a word, or nothing is gained: the image is then read like any tensor.
     """
-    if not layer.first:
+    if not layer.first or layer.groups > 1:
         return None
     step = layer.stride[0]
     found = fold_units(layer.input.parts[0], step, layer.kernel, channels)
@@ -155,8 +157,11 @@ def rounds_of(pixels: int, to: Writing) -> IntArray:
     return np.asarray(hits.reshape(groups, pixels + 1)[:, :pixels].max(axis=1), dtype=np.int64)
 
 
-def nest(layer: Layer, shape: Shape, tap_entries: int, out_rows: int | None = None) -> Nest:
-    """The loop nest of `layer` for `out_rows` rows of its output (None: all); TargetError when the taps do not fit."""
+def nests(layer: Layer, shape: Shape, tap_entries: int, out_rows: int | None = None) -> tuple[Nest, ...]:
+    """The loop nests of `layer`, one a command, for `out_rows` rows of its output (None: all).
+
+    TargetError when the taps do not fit.
+    """
     p, c, m = shape.pixels, shape.channels, shape.vector
     out = layer.output
     rows = out.height if out_rows is None else out_rows
@@ -188,16 +193,22 @@ def nest(layer: Layer, shape: Shape, tap_entries: int, out_rows: int | None = No
     transfers = (Transfer(load_bytes, load_words),) if load_words else ()
     if not layer.conv or layer.bits is None:
         one = np.zeros(1, np.int64)
-        return Nest(
+        return (Nest(
             layer, shape, rows, groups, taps, chunks, rounds, np.full(1, chunks), one, one,
             np.zeros((1, m), np.int64), transfers, load_words,
-        )  # fmt: skip
-    lo, hi, words = planes_and_words(layer.bits, shape, taps * chunks)
-    out_chunks = np.minimum(m // c, out.chunks(c) - np.arange(lo.size) * (m // c))
-    return Nest(
-        layer, shape, rows, groups, taps, chunks, rounds, out_chunks, lo, hi, words, transfers,
-        _first_words(layer, folded, load_words, p),
-    )  # fmt: skip
+        ),)  # fmt: skip
+    load_first = _first_words(layer, folded, load_words, p)
+    found: list[Nest] = []
+    for span in layer.spans(c, m):
+        vectors = np.arange(span.first_vector, span.first_vector + span.vectors)
+        chunks = 1 if folded is not None else span.chunks
+        lo, hi, words = planes_and_words(layer.bits[vectors[0] * m : (vectors[-1] + 1) * m], shape, taps * chunks)
+        out_chunks = np.minimum(m // c, out.chunks(c) - vectors * (m // c))
+        found.append(Nest(
+            layer, shape, rows, groups, taps, chunks, rounds, out_chunks, lo, hi, words, () if found else transfers,
+            0 if found else load_first, first_vector=span.first_vector,
+        ))  # fmt: skip
+    return tuple(found)
 
 
 def _first_words(layer: Layer, folded: Fold | None, load_words: int, pixels: int) -> int:

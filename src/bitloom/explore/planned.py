@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import numpy as np
 
-from bitloom.explore.layers import Layer, Tensor
+from bitloom.explore.layers import IntArray, Layer, Tensor
 from bitloom.explore.loops import Nest, Shape, Transfer, Writing, planes_and_words, rounds_of
 from bitloom.explore.performance import Performance, run_workload, shape_of
 from bitloom.explore.schedule import Workload
 from bitloom.explore.timing import DEFAULT_TIMING, Timing
 from bitloom.graph.qgraph import QConv
 from bitloom.program.commands import BEAT_BYTES
+from bitloom.program.regions import slots
 from bitloom.program.steps import EngineStep, LoadStep, Plan, StoreStep
 from bitloom.target.device import Device
 
@@ -27,7 +28,10 @@ def _layer(step: EngineStep, shape: Shape) -> Layer:
     if isinstance(node, QConv):
         macs = int(node.weight.size) * step.window.out_size[1] * (step.first_row + step.n_rows)
     residual = step.residual is not None
-    return Layer(step.name, conv, source, out, kernel, stride, (0, 0, 0, 0), residual, bits, macs, (node.input,))
+    groups = node.groups if isinstance(node, QConv) else 1
+    return Layer(
+        step.name, conv, source, out, kernel, stride, (0, 0, 0, 0), residual, bits, macs, (node.input,), groups=groups
+    )
 
 
 def _nest(step: EngineStep, layer: Layer, shape: Shape, transfers: tuple[Transfer, ...], loaded: int) -> Nest:
@@ -42,13 +46,22 @@ def _nest(step: EngineStep, layer: Layer, shape: Shape, transfers: tuple[Transfe
     if layer.bits is None:
         out_chunks, lo, hi, words = np.full(1, chunks), zero, zero, np.zeros((1, m), np.int64)
     else:
-        lo, hi, words = planes_and_words(layer.bits, shape, taps * chunks)
+        lo, hi, words = planes_and_words(_lane_bits(step, layer.bits, shape), shape, taps * chunks)
         out_chunks = np.minimum(m // c, step.out_chunks - np.arange(lo.size) * (m // c))
     return Nest(
         layer, shape, step.n_rows, grid.n_groups, taps, chunks, rounds, out_chunks, lo, hi, words, transfers,
         min(step.load_first, loaded), step.wait_dma, grid.tile_groups if layer.conv else None,
-        layer.residual and not step.res_side,
+        layer.residual and not step.res_side, step.first_vector,
     )  # fmt: skip
+
+
+def _lane_bits(step: EngineStep, bits: IntArray, shape: Shape) -> IntArray:
+    """Widths of the lanes of the command's vectors, one vector behind the other; 0 where no channel lies."""
+    lanes = np.zeros(step.n_vectors * shape.vector, np.int64)
+    at = slots(step.dst.segments, shape.channels) - step.first_vector * shape.vector
+    inside = (at >= 0) & (at < lanes.size)
+    lanes[at[inside]] = bits[inside]
+    return lanes
 
 
 def planned_workload(plan: Plan) -> tuple[tuple[Layer, ...], Workload]:

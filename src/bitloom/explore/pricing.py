@@ -118,12 +118,14 @@ class NetworkCycles:
     def _second_pass(self, load: Workload, vectors: IntArray) -> Tiling:
         """Tiles with a second pass in the first vector of a layer that has one (or without it, where all have two)."""
         nests = list(load.nests)
-        for c in sorted({int(c) for c in load.command_of[vectors]}):
-            nest = nests[c]
-            one = np.flatnonzero(nest.hi == 0)
-            lo, hi = nest.lo.copy(), nest.hi.copy()
-            at = int(one[0]) if one.size else nest.hi.size - 1
-            lo[at], hi[at] = LOW_BITS, TWO_PASS_BITS - LOW_BITS if one.size else 0
-            nests[c] = replace(nest, lo=lo, hi=hi)
+        commands = sorted({int(c) for c in load.command_of[vectors]})
+        passes = {nests[c].first_vector + v: hi for c in commands for v, hi in enumerate(nests[c].hi)}
+        chosen = min((v for v, hi in passes.items() if hi == 0), default=max(passes))
+        for c in commands:  # stripes repeat the vector
+            nest, at = nests[c], chosen - nests[c].first_vector
+            if 0 <= at < nest.vectors:
+                lo, hi = nest.lo.copy(), nest.hi.copy()
+                lo[at], hi[at] = LOW_BITS, 0 if passes[chosen] else TWO_PASS_BITS - LOW_BITS
+                nests[c] = replace(nest, lo=lo, hi=hi)
         changed = replace(load, nests=tuple(nests))
         return tiling(changed, np.array([self.arch.acc_groups]), np.array([self.arch.drain_channels]), self.timing)

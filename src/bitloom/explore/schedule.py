@@ -8,7 +8,7 @@ from functools import cached_property
 import numpy as np
 
 from bitloom.explore.layers import IntArray, Network
-from bitloom.explore.loops import Nest, Shape, nest
+from bitloom.explore.loops import Nest, Shape, nests
 from bitloom.explore.residency import Stripes
 from bitloom.explore.stream import Stream
 
@@ -43,11 +43,13 @@ class Workload:
 
 
 def workload(network: Network, shape: Shape, stripes: Stripes, tap_entries: int) -> Workload:
-    """The commands of `network`: striped layers once per stripe, the others once."""
-    full = [nest(layer, shape, tap_entries) for layer in network.layers[stripes.layers :]]
-    part = [nest(network.layers[i], shape, tap_entries, rows) for i, rows in enumerate(stripes.rows)]
-    nests = part * stripes.count + full
+    """The commands of `network`: those of striped layers once per stripe, the others once."""
+    full = [nests(layer, shape, tap_entries) for layer in network.layers[stripes.layers :]]
+    part = [nests(network.layers[i], shape, tap_entries, rows) for i, rows in enumerate(stripes.rows)]
+    runs = part * stripes.count + full
     order = list(range(stripes.layers)) * stripes.count + list(range(stripes.layers, len(network.layers)))
+    commands = tuple(n for run in runs for n in run)
+    layer_of = tuple(layer for layer, run in zip(order, runs, strict=True) for _ in run)
     out = network.tensors[network.output]
     words = out.chunks(shape.channels) * out.height * out.width
-    return Workload(shape, tuple(nests), tuple(order), words)
+    return Workload(shape, commands, layer_of, words)

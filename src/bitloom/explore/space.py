@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+import numpy as np
+
 from bitloom.explore.layers import Layer, Network
 from bitloom.explore.loops import Shape, by_vector
 from bitloom.numerics.packing import TWO_PASS_BITS
@@ -51,11 +53,12 @@ def ideal_cycles(layer: Layer, shape: Shape) -> int:
     positions = layer.output.height * layer.output.width
     if not layer.conv or layer.bits is None:
         return -(-positions // p) * layer.input.chunks(c) * layer.kernel[0] * layer.kernel[1]
-    passes = int((1 + (by_vector(layer.bits, m) >= TWO_PASS_BITS).any(axis=1)).sum())
+    passes = np.where((by_vector(layer.bits, m) >= TWO_PASS_BITS).any(axis=1), 2, 1)
     taps = layer.kernel[0] * layer.kernel[1]
-    if layer.first:
-        return -(-positions // p) * -(-taps * layer.input.parts[0] // c) * passes
-    return -(-positions // p) * layer.input.chunks(c) * taps * passes
+    if layer.first and layer.groups == 1:
+        return -(-positions // p) * -(-taps * layer.input.parts[0] // c) * int(passes.sum())
+    chunks = np.concatenate([np.full(span.vectors, span.chunks) for span in layer.spans(c, m)])
+    return -(-positions // p) * taps * int((chunks * passes).sum())
 
 
 def bound_cycles(network: Network, shape: Shape, ddr_bytes_per_cycle: float) -> int:

@@ -112,7 +112,7 @@ class _Writer:
             acc = self._sum(node.input, zero, ones, count, node.stride, node.padding)
             bias = np.array([node.bias + zero * node.kernel[0] * node.kernel[1]], np.int64)
         else:
-            acc = self._sum(node.input, zero, node.weight, 1, node.stride, node.padding)
+            acc = self._sum(node.input, zero, node.weight, node.groups, node.stride, node.padding)
             sums = node.weight.reshape(len(node.weight), -1).sum(axis=1, dtype=np.int64)
             bias = node.bias.astype(np.int64) + zero * sums
         acc = self.add("Add", [acc, self.constant(_column(bias))])

@@ -9,6 +9,7 @@ from bitloom.graph.qgraph import QConv, QPool
 from bitloom.program.commands import Base
 from bitloom.program.geometry import Window
 from bitloom.program.regions import Layout, Pairs, Region, chunk_count
+from bitloom.program.spans import spans
 from bitloom.target.arch import ArchConfig
 
 
@@ -135,9 +136,19 @@ def _is_image_of(load: LoadJob, job: EngineJob) -> bool:
     return load.buffer is job.src or (load.home is None and load.buffer.tensor == job.src.tensor and load.image > 0)
 
 
+def _chunks_read(job: EngineJob, arch: ArchConfig) -> int:
+    """Fewest input chunks that a vector reads; 1 for a pool."""
+    if not isinstance(job.node, QConv):
+        return 1
+    if job.node.groups == 1:
+        return chunk_count(job.src.segments, arch.channels)
+    found = spans(job.node.groups, job.src.segments, job.dst.segments, arch.channels, arch.vector)
+    return min(span.chunks for span in found)
+
+
 def _drain_binds(job: EngineJob, arch: ArchConfig) -> bool:
     """A group takes fewer steps than the drain takes cycles at two a word."""
     kernel = job.window.kernel
-    steps = kernel[0] * kernel[1] * (chunk_count(job.src.segments, arch.channels) if isinstance(job.node, QConv) else 1)
+    steps = kernel[0] * kernel[1] * _chunks_read(job, arch)
     chunks = min(arch.vector // arch.channels, chunk_count(job.dst.segments, arch.channels))
     return steps < 2 * arch.channels // arch.drain_channels * (chunks if isinstance(job.node, QConv) else 1)

@@ -35,7 +35,8 @@ def lower(qgraph: QuantGraph, plan: Plan) -> Program:
     for step in plan.steps:
         if isinstance(step, EngineStep):
             index = 1 + len(used) + len(commands)
-            trace.append(TraceEntry(index, step.layer, step.name, step.dst, step.first_row, step.n_rows))
+            if step.ends:
+                trace.append(TraceEntry(index, step.layer, step.name, step.dst, step.first_row, step.n_rows))
             commands.append(_engine(step, plan.arch))
         else:
             commands.append(_load(step) if isinstance(step, LoadStep) else _store(step))
@@ -121,6 +122,7 @@ def _weights(port: int, offset: int, size: int) -> Command:
 def _engine(step: EngineStep, arch: ArchConfig) -> Command:
     node, grid, dst, rq = step.node, step.grid, step.dst, step.node.requant
     rows = ONE_IMAGE if step.image_rows is None else step.image_rows
+    out_chunk = step.first_vector * arch.vector // arch.channels
     fields = {
         "opcode": Opcode.CONV if isinstance(node, QConv) else Opcode.POOL,
         "layer": step.layer,
@@ -143,7 +145,7 @@ def _engine(step: EngineStep, arch: ArchConfig) -> Command:
         "n_tiles": grid.n_tiles,
         "last_tile_groups": grid.last_tile_groups,
         "n_vectors": step.n_vectors,
-        "out_base": dst.base,
+        "out_base": dst.base + out_chunk * dst.chunk_rows,
         "out_chunk_rows": dst.chunk_rows,
         "out_chunks": step.out_chunks,
         "out_pitch": grid.grid_w if step.flat else dst.layout.pitch,
@@ -158,7 +160,7 @@ def _engine(step: EngineStep, arch: ArchConfig) -> Command:
     if step.residual is not None:
         res = step.residual
         fields |= {
-            "res_base": res.base,
+            "res_base": res.base + out_chunk * res.chunk_rows,
             "res_chunk_rows": res.chunk_rows,
             "res_split": int(res.layout.split and not step.flat),
             "res_pitch": grid.grid_w if step.flat else res.layout.pitch,

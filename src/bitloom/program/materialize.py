@@ -14,6 +14,7 @@ from bitloom.program.inputs import FoldSpec, LinearSpec, fold_taps
 from bitloom.program.jobs import Buffer, EngineJob, Home, LoadJob, Schedule
 from bitloom.program.layouts import LaidOut
 from bitloom.program.regions import Placement, Region, chunk_count, half_rows
+from bitloom.program.spans import spans
 from bitloom.program.steps import EngineStep, LoadStep, Plan, Step, StoreStep
 from bitloom.target.arch import ArchConfig
 
@@ -53,10 +54,10 @@ class Materializer:
             elif isinstance(job, EngineJob):
                 regions = {b.region for b in (job.src, job.residual) if b is not None}
                 reads = loading is not None and loading.region in regions
-                step = self._engine(job, layer, reads and len(steps) == 1, reads or early)
-                steps.append(step)
-                early = step.load_first > 0
-                loading = None if step.wait_dma else loading
+                commands = self._engine(job, layer, reads and len(steps) == 1, reads or early)
+                steps += commands
+                early = commands[0].load_first > 0
+                loading = None if commands[0].wait_dma else loading
             elif job.home is not None:
                 steps += self._keep(job.buffer, job.home, job.name, layer)
             else:
@@ -137,16 +138,17 @@ class Materializer:
             found.append((replace(whole, segments=(channels,), base=whole.base + k * b.chunk_rows), offset))
         return found
 
-    def _engine(self, job: EngineJob, layer: int, may_start: bool, must_wait: bool) -> EngineStep:
-        """may_start: the job may begin before LOAD ends; must_wait: else it waits for the end."""
+    def _engine(self, job: EngineJob, layer: int, may_start: bool, must_wait: bool) -> list[EngineStep]:
+        """The commands of a job, of which the first waits for all.
+
+        may_start: the job may begin before LOAD ends; must_wait: else it waits for the end.
+        """
         node, arch = job.node, self.arch
         fold = self.fold if not job.src.segments else None
         flat = False
         if fold is not None:
             grid, taps = fold_geometry(fold, job.window, arch)
-            chunks = 1
         else:
-            chunks = chunk_count(job.src.segments, arch.channels)
             flat = job.window.reading is Reading.FLAT and job.src.layout.split
             if flat:
                 pixels = 4 * job.src.layout.phase_pixels
@@ -154,13 +156,13 @@ class Materializer:
             else:
                 grid = window_grid(job.window, job.src.layout, arch, job.images)
                 taps = window_taps(job.window, job.src.layout, job.src_row)
-        out_chunks = chunk_count(job.dst.segments, arch.channels)
+        chunks = 1 if fold is not None else chunk_count(job.src.segments, arch.channels)
         first = step = 0
         if may_start and chunks == 1 and isinstance(node, QConv) and job.residual is None and not job.src.layout.split:
             first, step = progress(grid, taps, arch)
             if first + (grid.n_tiles - 1) * step > job.src.words:
                 first = step = 0
-        return EngineStep(
+        whole = EngineStep(
             layer=layer,
             name=job.name,
             node=node,
@@ -179,13 +181,39 @@ class Materializer:
             flat=flat,
             first_row=job.first,
             n_rows=job.end - job.first,
-            n_vectors=-(-out_chunks * arch.channels // arch.vector) if isinstance(node, QConv) else 0,
-            out_chunks=out_chunks,
+            n_vectors=0,
+            out_chunks=chunk_count(job.dst.segments, arch.channels),
             wait_dma=must_wait and first == 0,
             load_first=first,
             load_step=step,
             image_rows=job.window.out_size[0] if job.images > 1 and not flat else None,
         )
+        return _commands(whole, arch) if isinstance(node, QConv) else [whole]
+
+
+def _commands(whole: EngineStep, arch: ArchConfig) -> list[EngineStep]:
+    """The commands of a convolution, each with the vectors that read the same chunks; whole: with all chunks."""
+    node = whole.node
+    assert isinstance(node, QConv)
+    source = whole.src_segments or (arch.channels,)
+    per_vector = arch.vector // arch.channels
+    found: list[EngineStep] = []
+    for span in spans(node.groups, source, whole.dst.segments, arch.channels, arch.vector):
+        left = whole.out_chunks - span.first_vector * per_vector
+        out_chunks = min(left, span.vectors * per_vector)
+        step = replace(
+            whole,
+            in_base=whole.in_base + span.first_chunk * whole.in_chunk_rows,
+            in_chunks=span.chunks,
+            n_vectors=span.vectors,
+            out_chunks=out_chunks,
+            wait_dma=whole.wait_dma and not found,
+            first_vector=span.first_vector,
+            first_chunk=span.first_chunk,
+            ends=out_chunks == left,
+        )
+        found.append(step)
+    return found
 
 
 def fold_geometry(fold: FoldSpec, window: Window, arch: ArchConfig) -> tuple[Grid, tuple[Tap, ...]]:

@@ -4,7 +4,8 @@ A vector with any channel of 6 bits or more takes two passes, and every lane has
 6 to 8 bits are gathered into the first vectors of a layer, and inside a vector the wide channels go to the lanes that
 have held the fewest words so far. The renumbering is exact: a permutation of a tensor's channels is followed by the
 rows of the layers that write it and the columns of those that read it; integer sums do not depend on their order.
-Tensors that an addition or a pool ties together share one order; image, result and concatenated tensors keep theirs.
+Tensors that an addition, a pool or a depthwise convolution ties together share one order; image, result and
+concatenated tensors keep theirs, and so do those at other grouped convolutions.
 """
 
 from __future__ import annotations
@@ -30,11 +31,18 @@ def tied_tensors(qgraph: QuantGraph) -> dict[str, str | None]:
         if isinstance(node, QConcat):
             ties.fix(*node.inputs, node.output)
             continue
-        if not isinstance(node, QConv):
+        if not isinstance(node, QConv) or _depthwise(node):
             ties.tie(node.input, node.output)
+        elif node.groups > 1:
+            ties.fix(node.input, node.output)
         if node.residual is not None:
             ties.tie(node.residual, node.output)
     return ties.classes()
+
+
+def _depthwise(node: QConv) -> bool:
+    """Every channel is a group: any order of the inputs is one of the outputs."""
+    return node.groups > 1 and node.weight.shape[:2] == (node.groups, 1)
 
 
 def choose_order(qgraph: QuantGraph, arch: ArchConfig) -> dict[str, IntArray]:
@@ -58,6 +66,8 @@ def _order(nodes: list[QConv], qgraph: QuantGraph, arch: ArchConfig, load: npt.N
     words, second = np.zeros(nodes[0].bits.size), np.zeros(nodes[0].bits.size)
     for node in nodes:
         weights = int(np.prod(node.weight.shape[1:]))
+        if _depthwise(node):  # zeros fill the chunks that the vector reads
+            weights *= min(arch.vector, -(-node.groups // arch.channels) * arch.channels)
         positions = int(np.prod(qgraph.tensors[node.output].shape[1:]))
         words += node.bits * (weights / arch.channels)
         second += (node.bits >= TWO_PASS_BITS) * float(weights * positions)
@@ -84,7 +94,7 @@ def _node(node: QNode, order: Mapping[str, IntArray]) -> QNode:
     weight = node.weight
     if rows is not None:
         weight = _take(weight, rows, 0)
-    if columns is not None:
+    if columns is not None and node.groups == 1:
         weight = _take(weight, columns, 1)
     if rows is None:
         return replace(node, weight=weight)

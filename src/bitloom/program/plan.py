@@ -125,6 +125,8 @@ def _fold(qgraph: QuantGraph, arch: ArchConfig, striped: bool) -> FoldSpec | Non
     readers = [n for n in qgraph.nodes if qgraph.input in node_inputs(n)]
     if len(readers) != 1 or not isinstance(readers[0], QConv) or readers[0].residual == qgraph.input:
         return None
+    if readers[0].groups > 1:  # a word of several pixels would be read by every group
+        return None
     tensor = qgraph.tensors[qgraph.input]
     window = window_of_node(readers[0], tensor)
     fold = fold_of(tensor.shape, tensor.zero_point, window, arch, striped)

@@ -51,6 +51,9 @@ class EngineStep:
     src_segments: channel groups of the input (empty for a folded image).  fold: the input is the folded image.
     res_side: the residual lies in the other half of the memory than the input.  image_rows: rows of one image, where
     the grid holds several of a batch; first_row counts through them.
+
+    A grouped convolution takes several steps. first_vector, first_chunk: those of the output's vectors and the input's
+    chunks that the step begins with; dst and residual are whole.  ends: behind this step the rows are complete.
     """
 
     layer: int
@@ -77,6 +80,9 @@ class EngineStep:
     load_first: int
     load_step: int
     image_rows: int | None = None
+    first_vector: int = 0
+    first_chunk: int = 0
+    ends: bool = True
 
 
 Step = LoadStep | EngineStep | StoreStep

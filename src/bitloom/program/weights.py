@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -55,11 +56,23 @@ def step_weights(step: EngineStep, first: int, end: int, channels: int) -> Int8A
     n, cin, kh, kw = weight.shape
     out = np.zeros((n, kh * kw, step.in_chunks * channels), dtype=np.int8)
     planar = weight.reshape(n, cin, kh * kw).transpose(0, 2, 1)
-    if len(step.src_segments) == 1:
+    if node.groups > 1:
+        read = slots(step.src_segments, channels).reshape(node.groups, cin) - step.first_chunk * channels
+        group = np.arange(first, end) * node.groups // len(node.weight)
+        np.put_along_axis(out, np.broadcast_to(read[group][:, None], planar.shape), planar, axis=2)
+    elif len(step.src_segments) == 1:
         out[:, :, :cin] = planar
     else:
         out[:, :, slots(step.src_segments, channels)] = planar
     return out.reshape(n, -1, channels)
+
+
+def vector_rows(step: EngineStep, arch: ArchConfig) -> Iterator[tuple[int, int, IntArray]]:
+    """Of every vector of a command: its output channels first .. end-1, and the lane of each."""
+    place = slots(step.dst.segments, arch.channels)
+    for vector in range(step.first_vector, step.first_vector + step.n_vectors):
+        first, end = place.searchsorted([vector * arch.vector, (vector + 1) * arch.vector])
+        yield int(first), int(end), place[first:end] - vector * arch.vector
 
 
 def lane_header(bias: int, mult: int, s_sel: int, pre: int, bits: int) -> int:
@@ -86,22 +99,17 @@ class WeightPacker:
         self._vectors = 0
 
     def add(self, step: EngineStep) -> None:
-        """Appends all vectors of a convolution; ProgramError when one vector does not fit the ring of a lane."""
-        node, arch = step.node, self.arch
+        """Appends all vectors of a command; ProgramError when one vector does not fit the ring of a lane."""
+        node = step.node
         assert isinstance(node, QConv)
-        self._check_ring(step, node)
-        place = slots(step.dst.segments, arch.channels)
-        for vector in range(step.n_vectors):
-            inside = (place >= vector * arch.vector) & (place < (vector + 1) * arch.vector)
-            chosen = np.flatnonzero(inside)
-            if len(chosen):
-                first, end = int(chosen[0]), int(chosen[-1]) + 1
-                self._add_vector(step, node, first, end, place[first:end] - vector * arch.vector)
-            else:
-                self._add_vector(step, node, 0, 0, np.zeros(0, dtype=np.int64))
+        rows = list(vector_rows(step, self.arch))
+        self._check_ring(step, node, int(node.bits[rows[0][0] : rows[-1][1]].max(initial=0)))
+        for first, end, lanes in rows:
+            self._add_vector(step, node, first, end, lanes)
 
-    def _check_ring(self, step: EngineStep, node: QConv) -> None:
-        arch, widest = self.arch, int(node.bits.max(initial=0))
+    def _check_ring(self, step: EngineStep, node: QConv, widest: int) -> None:
+        """widest: bits of a channel of the command."""
+        arch = self.arch
         words = header_words(arch.channels) + len(step.taps) * step.in_chunks * widest
         need = ring_need(words, arch.channels)
         if need > arch.ring_words:
@@ -123,15 +131,14 @@ class WeightPacker:
             widths[lane] = int(node.bits[c])
         head = self._header_rows(headers)
         planes: dict[int, Uint8Array] = {}
-        if end > first:
-            weights = step_weights(step, first, end, arch.channels)
-            for bits in sorted({int(b) for b in node.bits[first:end]} - {0}):
-                rows = np.flatnonzero(node.bits[first:end] == bits)
-                holes = rows[~weights[rows].all(axis=(1, 2))] if bits == 1 else rows[:0]
-                if len(holes):
-                    raise ProgramError(_binary_zero(step, node, first + int(holes[0]), arch))
-                packed = _pack_planes(weights[rows], bits)
-                planes.update({int(lanes[r]): packed[i] for i, r in enumerate(rows)})
+        weights = step_weights(step, first, end, arch.channels)
+        for bits in sorted({int(b) for b in node.bits[first:end]} - {0}):
+            rows = np.flatnonzero(node.bits[first:end] == bits)
+            holes = rows[~weights[rows].all(axis=(1, 2))] if bits == 1 else rows[:0]
+            if len(holes):
+                raise ProgramError(_binary_zero(step, node, first + int(holes[0]), arch))
+            packed = _pack_planes(weights[rows], bits)
+            planes.update({int(lanes[r]): packed[i] for i, r in enumerate(rows)})
         for index, lane in enumerate(self._lanes):
             lane.starts.append(lane.count)
             lane.bits.append(int(widths[index]))
@@ -213,6 +220,7 @@ def _binary_zero(step: EngineStep, node: QConv, channel: int, arch: ArchConfig) 
     if not node.weight[channel].all():
         return f"{node.name}: channel {channel} has 1 bit, but a code of 0; legal: -1 and 1, or more bits"
     what = "is folded" if step.fold is not None else f"has {node.weight.shape[1]} input channels"
+    what += f" in each of {node.groups} groups" if node.groups > 1 else ""
     return (
         f"{node.name}: channel {channel} has 1 bit, but the layer {what}, which leaves lanes of {arch.channels} "
         f"channels in part unused, and a binary weight cannot be 0; use 2 bits or more there"
