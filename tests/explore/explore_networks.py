@@ -22,12 +22,19 @@ class Builder:
         return name
 
     def conv(
-        self, x: str, cin: int, cout: int, k: int, stride: int = 1, relu: bool = True, pad: int | None = None
-    ) -> str:
+        self, x: str, cin: int, cout: int, k: int, stride: int = 1, relu: bool = True, pad: int | None = None,
+        groups: int = 1,
+    ) -> str:  # fmt: skip
         p = k // 2 if pad is None else pad
-        weight = np.broadcast_to(np.zeros(1, np.float32), (cout, cin, k, k))
-        y = self.add(Conv(weight, np.zeros(cout, np.float32), (stride, stride), (p, p, p, p)), x)
+        weight = np.broadcast_to(np.zeros(1, np.float32), (cout, cin // groups, k, k))
+        y = self.add(Conv(weight, np.zeros(cout, np.float32), (stride, stride), (p, p, p, p), groups), x)
         return self.add(Relu(), y) if relu else y
+
+    def inverted(self, x: str, cin: int, wide: int, cout: int, stride: int = 1) -> str:
+        """An inverted residual: 1×1, depthwise 3×3, 1×1 and, where the shapes allow it, the input added."""
+        y = self.conv(self.conv(x, cin, wide, 1), wide, wide, 3, stride, groups=wide)
+        y = self.conv(y, wide, cout, 1, relu=False)
+        return self.add(Add(), y, x) if stride == 1 and cin == cout else y
 
     def linear(self, x: str, cin: int, cout: int) -> str:
         weight = np.broadcast_to(np.zeros(1, np.float32), (cout, cin))
@@ -81,3 +88,13 @@ def tiny() -> Graph:
     y = b.conv(b.conv(x, 8, 16, 3, 2), 16, 16, 3, relu=False)
     x = b.add(Relu(), b.add(Add(), y, b.conv(x, 8, 16, 1, 2, relu=False)))
     return b.graph(b.linear(b.add(Flatten(), b.add(GlobalAvgPool(), x)), 16, 10))
+
+
+@lru_cache
+def mobile() -> Graph:
+    """Inverted residuals of strides 1 and 2 on 32×32 images, one layer of four groups, and a classifier."""
+    b = Builder("mobile", (3, 32, 32))
+    x = b.inverted(b.conv("x", 3, 32, 3, 2), 32, 96, 32)
+    x = b.inverted(x, 32, 160, 48, 2)
+    x = b.conv(b.inverted(x, 48, 200, 48), 48, 128, 3, groups=4)
+    return b.graph(b.linear(b.add(Flatten(), b.add(GlobalAvgPool(), x)), 128, 10))

@@ -17,7 +17,7 @@ from bitloom.export.integer_onnx import integer_onnx, save_onnx
 from bitloom.graph.qgraph import QConv, QuantGraph
 from bitloom.reference.fast import quantize_input, run_fast
 from bitloom.reference.naive import run_naive
-from random_networks import random_codes, random_network
+from random_networks import random_codes, random_grouped, random_network
 
 
 def run(model: onnx.ModelProto, images: np.ndarray, names: list[str] | None = None) -> list[np.ndarray]:
@@ -31,10 +31,10 @@ def values(qgraph: QuantGraph, codes: np.ndarray) -> np.ndarray:
     return ((codes.astype(np.float64) - tensor.zero_point) * tensor.scale).astype(np.float32)
 
 
-@pytest.mark.parametrize("seed", range(12))
+@pytest.mark.parametrize("seed", range(16))
 def test_every_tensor_equals_the_reference(seed: int) -> None:
     rng = np.random.default_rng(seed)
-    qgraph = random_network(rng, 8)
+    qgraph = random_network(rng, 8) if seed < 12 else random_grouped(rng, 6)
     codes = random_codes(rng, qgraph.tensors[qgraph.input].shape)
     expected = run_naive(qgraph, codes)
     model = integer_onnx(qgraph)
