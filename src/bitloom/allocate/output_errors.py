@@ -72,7 +72,7 @@ class _Layer:
         if self.lost is None:
             self.inputs.append(x)
         else:
-            self.sums.add(F.conv2d(x, self.lost, None, self.step.stride))
+            self.sums.add(self._maps(x, self.lost))
 
     def finish(self) -> _Sums:
         """After the last image; what was held is given back."""
@@ -82,14 +82,22 @@ class _Layer:
             for piece in pieces:
                 lost = self._lost(piece)
                 for x, found in zip(self.inputs, maps, strict=True):
-                    found.append(F.conv2d(x, lost, None, self.step.stride))
+                    found.append(self._maps(x, lost))
             for found in maps:
                 self.sums.add(torch.cat(found, dim=1))
         self.lost, self.inputs = None, []
         return self.sums
 
+    def _maps(self, x: Tensor, lost: Tensor) -> Tensor:
+        """Error maps (N, widths * Cout, OH, OW) of weight errors as `_lost` gives them."""
+        stride, groups = self.step.stride, self.step.groups
+        if groups == 1:
+            return F.conv2d(x, lost, None, stride)
+        parts = torch.split(lost, len(self.step.weight))  # a width at a time: the channels of a group stand together
+        return torch.cat([F.conv2d(x, part, None, stride, groups=groups) for part in parts], dim=1)
+
     def _lost(self, widths: tuple[int, ...]) -> Tensor:
-        """Weight errors (widths * Cout, Cin, KH, KW)."""
+        """Weight errors (widths * Cout, Cin / groups, KH, KW)."""
         return self.probe.lost(self.step.name, widths).reshape(-1, *self.step.weight.shape[1:])
 
 

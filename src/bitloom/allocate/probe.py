@@ -33,7 +33,7 @@ Bits = Mapping[str, Int8Array]
 
 
 class Probe:
-    """weight (Cout, Cin, KH, KW) and bias (Cout,) of every layer by name, float at first; gains (Cout,): in the weight.
+    """weight (Cout, Cin / groups, KH, KW) and bias (Cout,) of every layer by name, float at first; gains (Cout,) in it.
 
     `place` picks rows, `correct` sets biases and gains, `logits` runs a batch.
     """
@@ -106,7 +106,7 @@ class Probe:
             return
 
         def adjust(step: ConvStep, x: Tensor) -> None:
-            sums = F.conv2d(x, self.weight[step.name], None, step.stride)
+            sums = F.conv2d(x, self.weight[step.name], None, step.stride, groups=step.groups)
             if self._picked and (step.name in self._picked or step.name == self.last):
                 self._amplify(step.name, restore_scale(self.calibration, step.name, sums))
             self.bias[step.name] = restoring_bias(self.calibration, step.name, sums)
@@ -119,11 +119,14 @@ class Probe:
         self.weight[name] = self.weight[name] * factors[:, None, None, None]
 
     def input_means(self, images: Tensor) -> dict[str, Tensor]:
-        """Mean of every layer's padded input per channel, (Cin,), at the present weights."""
+        """Mean of every layer's padded input at the present weights, per channel that an output channel reads:
+        (1 or Cout, Cin / groups)."""
         means: dict[str, Tensor] = {}
 
         def visit(step: ConvStep, x: Tensor) -> None:
-            means[step.name] = x.mean(dim=(0, 2, 3))
+            of_group = x.mean(dim=(0, 2, 3)).reshape(step.groups, -1)
+            rows = len(step.weight) // step.groups if step.groups > 1 else 1
+            means[step.name] = of_group.repeat_interleave(rows, dim=0)
 
         with torch.no_grad():
             self.logits(images, visit)
@@ -150,7 +153,8 @@ class Probe:
                     x = pad2d(live[step.input], step.padding, 0.0)
                     if visit is not None:
                         visit(step, x)
-                    y = F.conv2d(x, self.weight[step.name], self.bias[step.name], step.stride)
+                    weight, bias = self.weight[step.name], self.bias[step.name]
+                    y = F.conv2d(x, weight, bias, step.stride, groups=step.groups)
                     if outputs is not None:
                         outputs[step.name] = y if y.requires_grad else y.requires_grad_()
                 else:

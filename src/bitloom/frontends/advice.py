@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 GENERIC = {
-    "groups": "replace it by a dense convolution; grouped and depthwise convolutions leave the array idle",
     "dilation": "use a larger dense kernel, or stride 1 layers, instead of dilation",
     "count_include_pad": "set count_include_pad=True, or pool without padding",
     "adaptive": "choose an image size whose map divides evenly, or pool to 1x1",

@@ -42,12 +42,11 @@ def _conv(r: Reader) -> str:
         return r.unsupported("its weight is computed from the image", "use constant weights")
     if weight.ndim != 4:
         return r.unsupported(f"is a {weight.ndim - 2}-D convolution", "only 2-D convolutions can be expressed")
-    if r.attribute("group", 1) != 1:
-        return r.unsupported(f"groups = {r.attribute('group', 1)}", GENERIC["groups"])
     window = _window(r, _pair(weight.shape[2:]))
     if isinstance(window, str):
         return r.unsupported(window, GENERIC["dilation"])
-    return r.add(Conv(weight, np.zeros(weight.shape[0], np.float32) if bias is None else bias, *window))
+    bias = np.zeros(weight.shape[0], np.float32) if bias is None else bias
+    return r.add(Conv(weight, bias, *window, int(r.attribute("group", 1))))
 
 
 def _batch_norm(r: Reader) -> str:

@@ -42,8 +42,6 @@ def _conv(r: Reader) -> str:
         )
     if weight.ndim != 4:
         return r.unsupported(f"is a {weight.ndim - 2}-D convolution", "only 2-D convolutions can be expressed")
-    if groups != 1:
-        return r.unsupported(f"groups = {groups}", GENERIC["groups"])
     given, kernel = r.arg("padding"), (weight.shape[2], weight.shape[3])
     if any(k > 1 and d != 1 for k, d in zip(kernel, dilation, strict=True)):
         return r.unsupported(f"dilation = {dilation}", GENERIC["dilation"])
@@ -52,7 +50,7 @@ def _conv(r: Reader) -> str:
     else:
         pads = window_pads(_two(given))
     bias = np.zeros(weight.shape[0], np.float32) if bias is None else bias
-    return r.add(Conv(weight, bias, _two(r.arg("stride")), pads), r.tensor("input"))
+    return r.add(Conv(weight, bias, _two(r.arg("stride")), pads, groups), r.tensor("input"))
 
 
 def _linear(r: Reader) -> str:

@@ -33,7 +33,7 @@ OFFSET = 128  #: byte = code + OFFSET, 1 to 255
 
 @dataclass(frozen=True, eq=False)
 class CodedLayer:
-    """codes int8 (Cout, Cin, KH, KW), scale float32 (Cout,) > 0, bias float32 (Cout,)."""
+    """codes int8 (Cout, Cin / groups, KH, KW), scale float32 (Cout,) > 0, bias float32 (Cout,)."""
 
     codes: Int8Array
     scale: npt.NDArray[np.float32]
@@ -113,25 +113,28 @@ class _Convolution:
     def __call__(self, x: Tensor) -> Tensor:
         if not exact_kernels():
             real = pad2d(_reals(x, self.source), self.step.padding, 0.0)
-            return F.conv2d(real, self.weight * self.scale[:, None, None, None], None, self.step.stride)
+            weight = self.weight * self.scale[:, None, None, None]
+            return F.conv2d(real, weight, None, self.step.stride, groups=self.step.groups)
         if not self.even:
             x = pad2d(x, self.step.padding, float(self.zero))
         if self.packed is None:
-            self.packed = _pack(self.weight, self.source.scale, self.zero, self.step.stride, self.padding, x)
+            self.packed = _pack(self.weight, self.source.scale, self.zero, self.step, self.padding, x)
         return _byte_convolution(x, self)
 
 
-def _pack(weight: Tensor, scale: float, zero: int, stride: tuple[int, int], padding: list[int], x: Tensor) -> Any:
+def _pack(weight: Tensor, scale: float, zero: int, step: ConvStep, padding: list[int], x: Tensor) -> Any:
     """Weight codes in the order that the kernel wants; `scale` only has to be that of the input."""
     ones = torch.ones(len(weight))
-    return torch.ops.onednn.qconv_prepack(weight, ones, scale, zero, list(stride), padding, [1, 1], 1, list(x.shape))
+    return torch.ops.onednn.qconv_prepack(
+        weight, ones, scale, zero, list(step.stride), padding, [1, 1], step.groups, list(x.shape)
+    )
 
 
 def _byte_convolution(x: Tensor, c: _Convolution) -> Tensor:
     """Exact sums of products times the scales, float32."""
     result: Tensor = torch.ops.onednn.qconv2d_pointwise(
         x, c.source.scale, c.zero, c.packed, c.scale, torch.zeros(len(c.scale), dtype=torch.int32), None,
-        list(c.step.stride), c.padding, [1, 1], 1, 1.0, 0, torch.float32, "none", [], "",
+        list(c.step.stride), c.padding, [1, 1], c.step.groups, 1.0, 0, torch.float32, "none", [], "",
     )  # fmt: skip
     return result
 
@@ -141,17 +144,23 @@ def exact_kernels() -> bool:
     """Whether 8-bit convolutions are there and exact: the largest sums of pairs overflow 16 bits where they are not."""
     x = torch.full((1, 64, 8, 8), 255, dtype=torch.uint8).contiguous(memory_format=torch.channels_last)
     x[:, ::3, ::2] = 254
-    weight = torch.full((32, 64, 3, 3), 127, dtype=torch.int8)
+    return all(_is_exact(x, groups) for groups in (1, 64))
+
+
+def _is_exact(x: Tensor, groups: int) -> bool:
+    """Whether the kernel of 64 input channels in `groups`, dense or depthwise, gives exact sums of x (1, 64, H, W)."""
+    shape = (64, 64 // groups, 3, 3)
+    weight = torch.full(shape, 127, dtype=torch.int8)
     weight[::2, :, 1] = -127
-    ones = np.ones(32, np.float32)
-    step = ConvStep("check", "x", "y", np.zeros((32, 64, 3, 3), np.float32), ones, (1, 1), (1, 1, 1, 1))
+    ones = np.ones(64, np.float32)
+    step = ConvStep("check", "x", "y", np.zeros(shape, np.float32), ones, (1, 1), (1, 1, 1, 1), groups=groups)
     convolution = _Convolution(step, CodedLayer(np.asarray(weight.numpy()), ones, ones), ActivationQuantizer(1.0, -127))
     try:
-        convolution.packed = _pack(weight, 1.0, 1, (1, 1), [1, 1], x)
+        convolution.packed = _pack(weight, 1.0, 1, step, [1, 1], x)
         found = _byte_convolution(x, convolution)
     except (AttributeError, RuntimeError):  # no such kernels in this build of PyTorch
         return False
-    exact = F.conv2d(pad2d(x.double() - 1, (1, 1, 1, 1), 0.0), weight.double())
+    exact = F.conv2d(pad2d(x.double() - 1, (1, 1, 1, 1), 0.0), weight.double(), groups=groups)
     return bool((found.double() == exact).all())
 
 

@@ -37,7 +37,7 @@ class CompensateOptions:
     """strengths: of the compensation, tried beside the rows at hand; ridge: relative to the mean diagonal.
 
     rows: im2col rows sampled per layer; held_out: share of the images that choose; max_inputs: wider layers stay as
-    they are (a matrix K x K must fit); batch: images per pass.
+    they are (a matrix K x K must fit), as grouped ones do; batch: images per pass.
     """
 
     strengths: tuple[float, ...] = (0.5, 1.0)
@@ -80,7 +80,7 @@ def compensate(
         paths = Paths(network, images, opts.batch)
         for block in blocks_of(lowered):
             for step in block.convs:
-                if int(np.prod(step.weight.shape[1:])) <= opts.max_inputs:
+                if step.groups == 1 and int(np.prod(step.weight.shape[1:])) <= opts.max_inputs:
                     choices.append(_layer(network, block, step, paths, opts))
             paths.advance(block)
     return network.harden(), tuple(choices)

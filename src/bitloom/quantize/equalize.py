@@ -107,7 +107,8 @@ def _scaled(node: Node, step: ConvStep, factors: Mapping[str, Factors]) -> Node:
     assert isinstance(node.op, Conv | Linear)
     weight, bias = step.weight.astype(np.float64), node.op.bias.astype(np.float64)
     if (columns := factors.get(step.input)) is not None:
-        weight = weight * columns[None, :, None, None]
+        of_group = columns.reshape(step.groups, 1, -1)  # of the channels that a group reads
+        weight = (weight.reshape(step.groups, -1, *weight.shape[1:]) * of_group[..., None, None]).reshape(weight.shape)
     if (rows := factors.get(step.output)) is not None:
         weight, bias = weight / rows[:, None, None, None], bias / rows
     shape = node.op.weight.shape

@@ -60,7 +60,8 @@ class FakeQuantized(nn.Module):
 
     def _conv(self, index: int, node: QConv, maps: dict[str, Tensor]) -> Tensor:
         x = pad2d(maps[node.input], node.padding, 0.0)
-        return F.conv2d(x, self.get_buffer(f"weight{index}"), self.get_buffer(f"bias{index}"), node.stride)
+        weight, bias = self.get_buffer(f"weight{index}"), self.get_buffer(f"bias{index}")
+        return F.conv2d(x, weight, bias, node.stride, groups=node.groups)
 
     def _pool(self, node: QPool, maps: dict[str, Tensor]) -> Tensor:
         x = maps[node.input]
@@ -77,7 +78,7 @@ def _fixed(x: Tensor, target: QTensor) -> Tensor:
 
 
 def dequantized(node: QConv, source: QTensor) -> tuple[Tensor, Tensor]:
-    """Real weight (Cout, Cin, KH, KW) and bias (Cout,) float64 of an integer layer, the zero point taken out again."""
+    """Real weight, like the codes, and bias (Cout,), float64, of an integer layer, the zero point taken out again."""
     sums = node.weight.reshape(node.weight.shape[0], -1).sum(axis=1, dtype=np.int64)
     bias = (node.bias.astype(np.int64) + source.zero_point * sums) * source.scale * node.weight_scale
     weight = node.weight * node.weight_scale[:, None, None, None]

@@ -139,7 +139,7 @@ class _Runner:
     def _accumulate(self, step: ConvStep, weight: Int8Array) -> npt.NDArray[np.int32]:
         """Sums without bias, (N, Cout, OH, OW)."""
         x, pad = self.live[step.input], self.tensors[step.input].zero_point
-        convolve = exact_convolution(weight, step.stride, step.padding, pad)
+        convolve = exact_convolution(weight, step.stride, step.padding, pad, step.groups)
         return np.concatenate([convolve(x[i : i + 1]) for i in range(len(x))])
 
     def _finish(self, node: QConv, acc: npt.NDArray[np.int32] | None) -> None:

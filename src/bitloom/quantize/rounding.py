@@ -98,7 +98,8 @@ def round_layer(
     """Rounds weight (Cout, K) to every width.
 
     covariance: (K, K), or its diagonal (K,), or None (identity): the measure of errors. GPTQ needs (K, K); with less it
-    rounds to nearest. signal: of the same shape, the measure of a row's gain where it is another one.
+    rounds to nearest. (groups, K, K): one for each group of Cout / groups rows in turn. signal: of the same shape, the
+    measure of a row's gain where it is another one.
     Raises WeightsError on NaN or infinite weights or covariance.
     """
     opts = options or RoundingOptions()
@@ -107,6 +108,10 @@ def round_layer(
     if covariance is not None and not np.isfinite(covariance).all():
         raise WeightsError(f"covariance of shape {covariance.shape} holds NaN or infinite values; check the images")
     rows, inputs = weight.shape
+    if covariance is not None and covariance.ndim == 3:
+        signals = covariance if signal is None else signal
+        each = zip(np.split(weight, len(covariance)), covariance, signals, strict=True)
+        return _stacked([round_layer(part, felt, widths, method, opts, of) for part, felt, of in each])
     piece = max(1, PIECE // inputs)
     if rows > piece and (covariance is None or covariance.ndim == 1):
         starts = range(0, rows, piece)

@@ -48,7 +48,8 @@ class StatisticsOptions:
 class LayerStatistics:
     """mean (K,) float32; covariance (K, K) float32, or its diagonal (K,) for very wide layers; rows: samples used.
 
-    K = Cin*KH*KW in the order of the weight's axes. felt: the covariance and, `coherence - 1` times, that of the
+    K = Cin*KH*KW in the order of the weight's axes. A grouped layer has a mean (groups, K) and covariances
+    (groups, K, K), K those of one group. felt: the covariance and, `coherence - 1` times, that of the
     images' mean rows: what an error costs.
     """
 
@@ -93,12 +94,13 @@ def _patches(step: ConvStep, x: Tensor) -> Tensor:
 
 
 class _Moments:
-    """Running sums of rows; they are collected and multiplied in large pieces."""
+    """Running sums of rows (n, groups * inputs); they are collected and multiplied in large pieces."""
 
-    def __init__(self, inputs: int, diagonal: bool) -> None:
-        self.diagonal = diagonal
-        self.sum = torch.zeros(inputs, dtype=torch.float64)
-        self.product = torch.zeros(inputs) if diagonal else torch.zeros(inputs, inputs)
+    def __init__(self, inputs: int, groups: int, diagonal: bool) -> None:
+        self.groups, self.diagonal = groups, diagonal
+        self.sum = torch.zeros(groups * inputs, dtype=torch.float64)
+        shape = (inputs,) if diagonal else (inputs, inputs) if groups == 1 else (groups, inputs, inputs)
+        self.product = torch.zeros(shape)
         self.waiting: list[Tensor] = []
         self.rows = 0
 
@@ -116,17 +118,25 @@ class _Moments:
         self.sum += x.sum(dim=0, dtype=torch.float64)
         if self.diagonal:
             self.product += x.square().sum(dim=0)
-        else:
+        elif self.groups == 1:
             self.product.addmm_(x.T, x)
+        else:
+            own = x.reshape(len(x), self.groups, -1).transpose(0, 1)
+            self.product.baddbmm_(own.transpose(1, 2), own)
 
     def finish(self) -> tuple[Tensor, Tensor]:
-        """Mean (K,) and covariance (K, K) or (K,), float32; the sums are used up."""
+        """Mean (K,) and covariance (K, K) or (K,), or (groups, K) and (groups, K, K), float32; the sums are used up."""
         self.flush()
         mean = (self.sum / self.rows).float()
         cov = self.product.div_(self.rows)
         if self.diagonal:
             cov -= mean.square()
             cov.clamp_(min=0)
+        elif self.groups > 1:
+            mean = mean.reshape(self.groups, -1)
+            cov -= mean[:, :, None] * mean[:, None, :]
+            spread = cov.diagonal(dim1=1, dim2=2).sum(dim=1)
+            cov[spread <= CONSTANT * mean.square().sum(dim=1)] = 0.0
         else:
             cov.addr_(mean, mean, alpha=-1.0)
             if float(cov.trace()) <= CONSTANT * float(mean.square().sum()):
@@ -138,12 +148,11 @@ class _Layer:
     """Rows of one layer, and where its coherence is above 1 the mean rows of its images."""
 
     def __init__(self, step: ConvStep, coherence: float, opts: StatisticsOptions) -> None:
-        inputs = _inputs(step)
-        diagonal = inputs > opts.max_inputs
+        inputs, diagonal = _inputs(step), _is_diagonal(step, opts)
         self.step, self.coherence = step, coherence
         self.wanted = max(opts.rows, opts.rows_per_input * inputs)
-        self.all = _Moments(inputs, diagonal)
-        self.common = _Moments(inputs, diagonal) if coherence > 1.0 else None
+        self.all = _Moments(inputs, step.groups, diagonal)
+        self.common = _Moments(inputs, step.groups, diagonal) if coherence > 1.0 else None
 
     def add(self, x: Tensor, images: int, generator: torch.Generator) -> None:
         """x: inputs (N, Cin, H, W) of a batch of so many images in all."""
@@ -192,7 +201,12 @@ def _one_pass(
 
 
 def _inputs(step: ConvStep) -> int:
+    """K: inputs of an output channel."""
     return int(np.prod(step.weight.shape[1:]))
+
+
+def _is_diagonal(step: ConvStep, opts: StatisticsOptions) -> bool:
+    return step.groups == 1 and _inputs(step) > opts.max_inputs
 
 
 def _passes(steps: tuple[ConvStep, ...], opts: StatisticsOptions) -> list[list[ConvStep]]:
@@ -201,7 +215,7 @@ def _passes(steps: tuple[ConvStep, ...], opts: StatisticsOptions) -> list[list[C
     used, limit, matrices = 0, opts.memory_mib * 2**20, 2 if opts.coherent else 1
     for step in steps:
         inputs = _inputs(step)
-        size = 4 * matrices * inputs * (1 if inputs > opts.max_inputs else inputs)
+        size = 4 * matrices * step.groups * inputs * (1 if _is_diagonal(step, opts) else inputs)
         if groups and used + size <= limit:
             groups[-1].append(step)
             used += size

@@ -63,7 +63,8 @@ def _float_step(step: Step, live: Mapping[str, Tensor]) -> Tensor:
 def conv_step(step: ConvStep, x: Tensor) -> Tensor:
     """The convolution alone, float."""
     padded = pad2d(x, step.padding, 0.0)
-    return F.conv2d(padded, torch.from_numpy(step.weight), torch.from_numpy(step.bias), step.stride)
+    weight, bias = torch.from_numpy(step.weight), torch.from_numpy(step.bias)
+    return F.conv2d(padded, weight, bias, step.stride, groups=step.groups)
 
 
 def pool_step(step: PoolStep, x: Tensor) -> Tensor:

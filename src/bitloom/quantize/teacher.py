@@ -47,4 +47,4 @@ class FloatNetwork(nn.Module):
     def _conv(self, step: ConvStep, number: int, x: Tensor) -> Tensor:
         x, border = even_border(x, step.padding)
         weight, bias = self.get_buffer(f"weight{number}"), self.get_buffer(f"bias{number}")
-        return F.conv2d(x, weight, bias, step.stride, border)
+        return F.conv2d(x, weight, bias, step.stride, border, groups=step.groups)

@@ -130,7 +130,7 @@ class TrainableNetwork(nn.Module):
         if isinstance(step, ConvStep):
             layer = self.layer(step.name)
             x, border = even_border(x, step.padding)
-            y = self._convolve(x, layer(), layer.bias, step.stride, border)
+            y = self._convolve(x, layer(), layer.bias, step, border)
         else:
             y = pool_step(step, x)
             if step.same_scale:
@@ -139,13 +139,11 @@ class TrainableNetwork(nn.Module):
             y = y + live[step.residual]
         return self._levels(y, step.output, *code_limits(step.relu, self.start.tensors[step.output]))
 
-    def _convolve(
-        self, x: Tensor, weight: Tensor, bias: Tensor, stride: tuple[int, int], padding: tuple[int, int]
-    ) -> Tensor:
+    def _convolve(self, x: Tensor, weight: Tensor, bias: Tensor, step: ConvStep, padding: tuple[int, int]) -> Tensor:
         if self.mixed:
-            low = F.conv2d(x.bfloat16(), weight.bfloat16(), None, stride, padding)
+            low = F.conv2d(x.bfloat16(), weight.bfloat16(), None, step.stride, padding, groups=step.groups)
             return low.float() + bias[:, None, None]
-        return F.conv2d(x, weight, bias, stride, padding)
+        return F.conv2d(x, weight, bias, step.stride, padding, groups=step.groups)
 
     def _levels(self, y: Tensor, name: str, lo: int, hi: int) -> Tensor:
         tensor = self.start.tensors[name]

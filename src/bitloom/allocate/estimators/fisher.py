@@ -50,7 +50,7 @@ class ChannelFisher:
             loss = (logits * curvature_draw(logits.detach(), generator)).sum() / len(batch) ** 0.5
             gradients = torch.autograd.grad(loss, variables)
             for i, name in enumerate(names):
-                g = gradients[i] - gradients[len(names) + i][:, None, None, None] * means[name][None, :, None, None]
+                g = gradients[i] - gradients[len(names) + i][:, None, None, None] * means[name][:, :, None, None]
                 along = torch.einsum("bck,ck->cb", lost[name], g.flatten(1)).double().square()
                 sums[name] = sums[name] + along if name in sums else along
         for variable in variables:

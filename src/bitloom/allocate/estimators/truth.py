@@ -69,7 +69,7 @@ class Alone:
         if rows is not None:
             probe.weight[name][torch.from_numpy(~rows)] = original[torch.from_numpy(~rows)]
         lost = (original - probe.weight[name]).sum(dim=(2, 3))
-        probe.bias[name] = self.bias[name] + lost @ self.means[name]
+        probe.bias[name] = self.bias[name] + (lost * self.means[name]).sum(dim=1)
         total, count = 0.0, 0
         for batch, target in zip(self.batches, self.target, strict=True):
             total += float(divergence(target, self._log_probabilities(batch)).sum())
