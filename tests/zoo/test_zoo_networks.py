@@ -31,6 +31,8 @@ def meta(name: str, classes: int | None = None) -> torch.nn.Module:
         ("vgg16", 138_357_544),
         ("vgg16_bn", 138_365_992),
         ("squeezenet1_1", 1_235_496),
+        ("mobilenet_v2", 3_504_872),
+        ("resnext50_32x4d", 25_028_904),
         ("resnet20", 269_722),
         ("resnet32", 464_154),
         ("resnet44", 658_586),

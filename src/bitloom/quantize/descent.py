@@ -20,11 +20,11 @@ def descend(weight: Tensor, codes: Tensor, cov: Tensor, scale: Tensor, legal: Co
     Lowers (w - s q) (C + damping*mean(diag C)*I) (w - s q)^T of every row, or leaves it. Returns codes (rows, K).
     """
     diagonal = cov.diagonal()
-    ridge = float(damping * diagonal.mean())
+    ridge = damping * diagonal.mean()
     order = torch.argsort(diagonal, descending=True)
-    q = codes[:, order].T.contiguous()  # (K, rows)
-    gap = weight[:, order].T - q * scale
-    matrix = cov[order][:, order]
+    q = codes.T[order]  # (K, rows)
+    gap = weight.T[order] - q * scale
+    matrix = cov[order].T[order].T.contiguous()
     matrix.diagonal().add_(ridge + 1e-30)
     slope = matrix @ gap  # (K, rows): half the negative gradient by s*q
     for begin in range(0, q.shape[0], BLOCK):
@@ -39,6 +39,4 @@ def descend(weight: Tensor, codes: Tensor, cov: Tensor, scale: Tensor, legal: Co
             part.addr_(local[:, i], step, alpha=-1.0)
         slope[:begin] -= matrix[:begin, begin:end] @ moved
         slope[end:] -= matrix[end:, begin:end] @ moved
-    result = torch.empty_like(codes)
-    result[:, order] = q.T
-    return result
+    return q[torch.argsort(order)].T.contiguous()

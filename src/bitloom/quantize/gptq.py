@@ -36,11 +36,11 @@ def feedback(cov: Tensor, damping: float, act_order: bool, block: int) -> Feedba
 def gptq_codes(weight: Tensor, scale: Tensor, legal: CodeRange, parts: Feedback) -> Tensor:
     """Codes (rows, K) of weight (rows, K) at scale (rows,), within `legal` (rows,)."""
     inputs = weight.shape[1]
-    work = weight[:, parts.order].T.contiguous()  # (K, rows): an input of the layer is contiguous
+    work = weight.T[parts.order]  # (K, rows): an input of the layer is contiguous
     codes = torch.empty_like(work)
     for begin in range(0, inputs, parts.block):
         end = min(begin + parts.block, inputs)
-        block, errors = work[begin:end], torch.empty(end - begin, work.shape[1])
+        block, errors = work[begin:end], torch.empty_like(work[begin:end])
         local = parts.factor[begin:end, begin:end]
         for i in range(end - begin):
             column = block[i]
@@ -50,9 +50,7 @@ def gptq_codes(weight: Tensor, scale: Tensor, legal: CodeRange, parts: Feedback)
             if i + 1 < end - begin:
                 block[i + 1 :].addr_(local[i, i + 1 :], errors[i], alpha=-1.0)
         work[end:] -= parts.factor[begin:end, end:].T @ errors
-    result = torch.empty_like(weight)
-    result[:, parts.order] = codes.T
-    return result
+    return codes[torch.argsort(parts.order)].T.contiguous()
 
 
 def _inverse_factor(cov: Tensor, damping: float) -> Tensor:

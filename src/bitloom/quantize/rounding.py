@@ -9,6 +9,7 @@ Rows (output channels) are independent, so any allocation is a pick of rows. The
 
 from __future__ import annotations
 
+import warnings
 from dataclasses import dataclass
 from enum import Enum
 
@@ -108,10 +109,6 @@ def round_layer(
     if covariance is not None and not np.isfinite(covariance).all():
         raise WeightsError(f"covariance of shape {covariance.shape} holds NaN or infinite values; check the images")
     rows, inputs = weight.shape
-    if covariance is not None and covariance.ndim == 3:
-        signals = covariance if signal is None else signal
-        each = zip(np.split(weight, len(covariance)), covariance, signals, strict=True)
-        return _stacked([round_layer(part, felt, widths, method, opts, of) for part, felt, of in each])
     piece = max(1, PIECE // inputs)
     if rows > piece and (covariance is None or covariance.ndim == 1):
         starts = range(0, rows, piece)
@@ -122,19 +119,24 @@ def round_layer(
     measure = np.ones(inputs) if covariance is None else covariance
     cov = torch.from_numpy(np.ascontiguousarray(measure, dtype=np.float32))
     own = cov if signal is None else torch.from_numpy(np.ascontiguousarray(signal, dtype=np.float32))
-    live = tuple(b for b in widths if b)
-    codes, scale = _round(full.repeat(len(live), 1), cov, torch.tensor(live).repeat_interleave(rows), method, opts, own)
+    if cov.dim() == 3:
+        full = full.reshape(len(cov), -1, inputs)
+    live, count = tuple(b for b in widths if b), full.shape[-2]
+    each = torch.tensor(live).repeat_interleave(count)
+    given = (full.repeat(*[1] * (full.dim() - 2), len(live), 1), cov, each, method, opts, own)
+    codes, scale = _round_groups(*given) if cov.dim() == 3 else _round(*given)
     result_codes = {b: np.zeros((rows, inputs), dtype=np.int8) for b in widths if b == 0}
     result_scale = {b: np.ones(rows) for b in widths if b == 0}
     error = np.empty((rows, len(widths)))
     for i, b in enumerate(widths):
         if b == 0:
-            error[:, i] = _quadratic(full, cov)
+            error[:, i] = _quadratic(full, cov).flatten().numpy()
             continue
-        part = slice(live.index(b) * rows, (live.index(b) + 1) * rows)
-        result_codes[b] = np.asarray(codes[part].to(torch.int8).numpy())
-        result_scale[b] = scale[part].double().numpy()
-        error[:, i] = _quadratic(full - codes[part] * scale[part, None], cov)
+        part = slice(live.index(b) * count, (live.index(b) + 1) * count)
+        q, s = codes[..., part, :], scale[..., part]
+        result_codes[b] = np.asarray(q.reshape(rows, inputs).to(torch.int8).numpy())
+        result_scale[b] = s.flatten().double().numpy()
+        error[:, i] = _quadratic(full - q * s[..., None], cov).flatten().numpy()
     return RoundedLayer(tuple(widths), result_codes, result_scale, error)
 
 
@@ -159,16 +161,39 @@ def round_rows(
     """
     codes, scale = torch.zeros_like(weight), torch.ones(weight.shape[0])
     live = bits > 0
-    codes[live], scale[live] = _round(weight[live], cov, bits[live], Rounding.GPTQ, options or RoundingOptions(), cov)
+    opts = options or RoundingOptions()
+    codes[live], scale[live] = _round(weight[live], cov, bits[live], Rounding.GPTQ, opts, cov)
     return codes, scale
 
 
-def _round(
+def _round_groups(
     weight: Tensor, cov: Tensor, bits: Tensor, method: Rounding, opts: RoundingOptions, signal: Tensor
+) -> tuple[Tensor, Tensor]:
+    """`_round` of every group: weight (groups, rows, K), cov and signal (groups, K, K), bits (rows,) of each group."""
+    parts = [feedback(c, opts.damping, opts.act_order, opts.block) for c in cov]
+
+    def one(weight: Tensor, cov: Tensor, signal: Tensor, order: Tensor, factor: Tensor) -> tuple[Tensor, Tensor]:
+        return _round(weight, cov, bits, method, opts, signal, Feedback(order, factor, opts.block))
+
+    every = (torch.stack([p.order for p in parts]), torch.stack([p.factor for p in parts]))
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "There is a performance drop")  # a loop over groups inside one operation
+        result: tuple[Tensor, Tensor] = torch.vmap(one)(weight, cov, signal, *every)
+    return result
+
+
+def _round(
+    weight: Tensor,
+    cov: Tensor,
+    bits: Tensor,
+    method: Rounding,
+    opts: RoundingOptions,
+    signal: Tensor,
+    parts: Feedback | None = None,
 ) -> tuple[Tensor, Tensor]:
     """Codes (rows, K) and scale (rows,) of rows (rows, K) of one width each, none pruned.
 
-    cov, signal: (K, K) or (K,), what errors and what gains are measured by.
+    cov, signal: (K, K) or (K,), what errors and what gains are measured by. parts: of cov, where they are known.
     """
     if not len(weight):
         return weight, torch.empty(0)
@@ -177,11 +202,12 @@ def _round(
     sequential = method is Rounding.GPTQ and cov.dim() == 2
     all_codes = sequential and opts.turned
     turned = _turned(weight, importance, bits) if all_codes else torch.ones(len(weight))
-    weight, scale = weight * turned[:, None], torch.empty(len(weight))
+    weight, scale = weight * turned[:, None], torch.empty_like(weight[:, 0])
     for b in sorted(set(bits.tolist())):
         scale[bits == b] = _scales(weight[bits == b], importance, b, opts.candidates, all_codes)
     if sequential:
-        codes, scale = _sequential(weight, cov, scale, bits, opts)
+        known = feedback(cov, opts.damping, opts.act_order, opts.block) if parts is None else parts
+        codes, scale = _sequential(weight, cov, scale, bits, opts, known)
     else:
         codes = code_range(bits, symmetric=True).columns().nearest(weight / scale[:, None])
     codes = torch.where(weight.any(dim=1, keepdim=True), codes, 0.0)  # a binary row of zeros is pruned
@@ -201,10 +227,10 @@ def _turned(weight: Tensor, importance: Tensor, bits: Tensor) -> Tensor:
     return torch.where(heavy & (legal.low != -legal.top), -1.0, 1.0)
 
 
-def _quadratic(d: Tensor, cov: Tensor) -> npt.NDArray[np.float64]:
-    """d C d^T per row, never negative."""
+def _quadratic(d: Tensor, cov: Tensor) -> Tensor:
+    """d C d^T per row of d (..., rows, K), never negative: (..., rows) float64."""
     product = d * cov if cov.dim() == 1 else d @ cov
-    return np.asarray((product.double() * d.double()).sum(dim=1).clamp(min=0).numpy())
+    return (product.double() * d.double()).sum(dim=-1).clamp(min=0)
 
 
 def _scales(weight: Tensor, importance: Tensor, bits: int, candidates: int, full: bool) -> Tensor:
@@ -227,10 +253,9 @@ def _scales(weight: Tensor, importance: Tensor, bits: int, candidates: int, full
 
 
 def _sequential(
-    weight: Tensor, cov: Tensor, scale: Tensor, bits: Tensor, opts: RoundingOptions
+    weight: Tensor, cov: Tensor, scale: Tensor, bits: Tensor, opts: RoundingOptions, parts: Feedback
 ) -> tuple[Tensor, Tensor]:
     """GPTQ, further scales, coordinate descent: codes (rows, K) and the scales (rows,) that they were made for."""
-    parts = feedback(cov, opts.damping, opts.act_order, opts.block)
     legal = code_range(bits, symmetric=not opts.turned)
     codes, scale = gptq_codes(weight, scale, legal, parts), scale.clone()
     for width, factors in SCALE_SEARCH.items() if opts.search else ():
@@ -262,7 +287,7 @@ def _best_scale(
 
     def judge(q: Tensor, s: Tensor) -> tuple[Tensor, Tensor]:
         fitted = _least(weight, q, cov, s)
-        return fitted, torch.from_numpy(_quadratic(weight - q * fitted[:, None], cov))
+        return fitted, _quadratic(weight - q * fitted[:, None], cov)
 
     best, least = judge(codes, scale)
     for factor in factors:
@@ -293,7 +318,7 @@ def _refit(weight: Tensor, codes: Tensor, cov: Tensor, scale: Tensor) -> Tensor:
     weighted = codes * cov if cov.dim() == 1 else codes @ cov
     power = (weighted * codes).sum(dim=1)
     shared = (weighted * weight).sum(dim=1)
-    own = torch.from_numpy(_quadratic(weight, cov)).float()
+    own = _quadratic(weight, cov).float()
     least = shared / power.clamp(min=1e-30)
     fitted = torch.minimum(own / shared.clamp(min=1e-30), least * GAIN_LIMIT)
     good = (power > 1e-20) & torch.isfinite(fitted) & (fitted > 0.5 * scale) & (fitted < 2.0 * scale)

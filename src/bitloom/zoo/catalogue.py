@@ -10,7 +10,8 @@ from torch import nn
 from bitloom.errors import GraphError
 from bitloom.zoo.cifar_resnet import CifarResNet
 from bitloom.zoo.digits import DigitsNet
-from bitloom.zoo.resnet import BasicBlock, Bottleneck, ResNet
+from bitloom.zoo.mobilenet import MobileNetV2
+from bitloom.zoo.resnet import BasicBlock, Bottleneck, Grouped, ResNet
 from bitloom.zoo.squeezenet import SqueezeNet11
 from bitloom.zoo.vgg import VGG16, VGG16Cifar
 
@@ -50,9 +51,11 @@ _ENTRIES: dict[str, _Entry] = {
         _imagenet("resnet18", "ResNet-18", lambda n: ResNet(BasicBlock, (2, 2, 2, 2), n)),
         _imagenet("resnet34", "ResNet-34", lambda n: ResNet(BasicBlock, (3, 4, 6, 3), n)),
         _imagenet("resnet50", "ResNet-50 v1.5", lambda n: ResNet(Bottleneck, (3, 4, 6, 3), n)),
+        _imagenet("resnext50_32x4d", "ResNeXt-50 32x4d", lambda n: ResNet(Grouped, (3, 4, 6, 3), n)),
         _imagenet("vgg16", "VGG-16", lambda n: VGG16(n, batch_norm=False)),
         _imagenet("vgg16_bn", "VGG-16 with batch normalization", lambda n: VGG16(n, batch_norm=True)),
         _imagenet("squeezenet1_1", "SqueezeNet 1.1", SqueezeNet11),
+        _imagenet("mobilenet_v2", "MobileNetV2, width 1.0", MobileNetV2),
         _cifar("resnet20", "ResNet-20 for CIFAR, option-A shortcuts", lambda n: CifarResNet(3, n)),
         _cifar("resnet32", "ResNet-32 for CIFAR, option-A shortcuts", lambda n: CifarResNet(5, n)),
         _cifar("resnet44", "ResNet-44 for CIFAR, option-A shortcuts", lambda n: CifarResNet(7, n)),

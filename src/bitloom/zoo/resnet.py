@@ -1,4 +1,5 @@
-"""ResNet-18/34/50 with torchvision's state_dict keys (v1.5: the stride of a bottleneck is on its 3x3)."""
+"""ResNet-18/34/50 (v1.5: the stride of a bottleneck is on its 3x3) and ResNeXt-50 (Xie et al., arXiv:1611.05431), with
+torchvision's state_dict keys."""
 
 from __future__ import annotations
 
@@ -7,8 +8,8 @@ from torch import Tensor, nn
 from bitloom.zoo.init import init_weights
 
 
-def _conv(cin: int, cout: int, kernel: int, stride: int = 1) -> nn.Conv2d:
-    return nn.Conv2d(cin, cout, kernel, stride, kernel // 2, bias=False)
+def _conv(cin: int, cout: int, kernel: int, stride: int = 1, groups: int = 1) -> nn.Conv2d:
+    return nn.Conv2d(cin, cout, kernel, stride, kernel // 2, groups=groups, bias=False)
 
 
 class BasicBlock(nn.Module):
@@ -35,17 +36,18 @@ class BasicBlock(nn.Module):
 
 
 class Bottleneck(nn.Module):
-    """1x1, 3x3, 1x1 convolutions and a shortcut; 4*`width` output channels."""
+    """1x1, 3x3, 1x1 convolutions and a shortcut; 4*`width` output channels. inner: channels of the 3x3, by width."""
 
-    expansion = 4
+    expansion, inner, groups = 4, 1, 1
 
     def __init__(self, cin: int, width: int, stride: int) -> None:
         super().__init__()
-        self.conv1 = _conv(cin, width, 1)
-        self.bn1 = nn.BatchNorm2d(width)
-        self.conv2 = _conv(width, width, 3, stride)
-        self.bn2 = nn.BatchNorm2d(width)
-        self.conv3 = _conv(width, width * 4, 1)
+        inner = width * self.inner
+        self.conv1 = _conv(cin, inner, 1)
+        self.bn1 = nn.BatchNorm2d(inner)
+        self.conv2 = _conv(inner, inner, 3, stride, self.groups)
+        self.bn2 = nn.BatchNorm2d(inner)
+        self.conv3 = _conv(inner, width * 4, 1)
         self.bn3 = nn.BatchNorm2d(width * 4)
         self.relu = nn.ReLU(inplace=True)
         self.downsample = _shortcut(cin, width * 4, stride)
@@ -58,6 +60,12 @@ class Bottleneck(nn.Module):
         y += x if self.downsample is None else self.downsample(x)
         out: Tensor = self.relu(y)
         return out
+
+
+class Grouped(Bottleneck):
+    """ResNeXt's: a 3x3 of 32 groups and twice the channels (32x4d)."""
+
+    inner, groups = 2, 32
 
 
 def _shortcut(cin: int, cout: int, stride: int) -> nn.Sequential | None:
