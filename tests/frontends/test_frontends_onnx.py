@@ -206,7 +206,7 @@ def test_a_fixed_batch_in_a_reshape_is_understood() -> None:
     assert execute(graph, torch.zeros(3, 4, 9, 8))[graph.output].shape == (3, 288)
 
 
-@pytest.mark.parametrize("name", ["digits", "resnet20", "squeezenet1_1"])
+@pytest.mark.parametrize("name", ["digits", "resnet20", "squeezenet1_1", "mobilenet_v2"])
 def test_the_onnx_route_equals_the_torch_route(name: str, tmp_path: Path) -> None:
     torch.manual_seed(0)
     module = zoo.build(name).eval()

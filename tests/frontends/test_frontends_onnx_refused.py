@@ -60,7 +60,7 @@ def test_other_dynamic_dimensions_are_named(dims: tuple, text: str) -> None:
 @pytest.mark.parametrize(
     ("nodes", "constants", "text"),
     [
-        ([node("Conv", "x w", group=2)], {"w": array(4, 2, 3, 3)}, r"'block.Conv' \(Conv\): groups = 2; replace"),
+        ([node("ConvTranspose", "x w")], {"w": W}, r"'block.ConvTranspose' \(ConvTranspose\): is a transposed conv"),
         ([node("Conv", "x w", dilations=[2, 2])], {"w": W}, r"dilation = \(2, 2\)"),
         ([node("Conv", "x r")], {}, "r"),
         ([node("Sigmoid", "x")], {}, "other than ReLU"),

@@ -31,6 +31,20 @@ class Conv(nn.Module):
         return self.act(self.norm(self.conv(x)))
 
 
+class Inverted(nn.Module):
+    """1x1 to more channels, a convolution of `groups`, 1x1 back; the input is added (MobileNetV2)."""
+
+    def __init__(self, channels: int, width: int, groups: int) -> None:
+        super().__init__()
+        self.body = nn.Sequential(
+            Conv(channels, width, 1, 1, True, 6.0), nn.Conv2d(width, width, 3, 1, 1, groups=groups, bias=False),
+            nn.BatchNorm2d(width), nn.ReLU6(), nn.Conv2d(width, channels, 1),
+        )  # fmt: skip
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x + self.body(x)
+
+
 class Residual(nn.Module):
     """x + f(x), activated; with an option-A shortcut where the block halves the map."""
 
@@ -63,7 +77,7 @@ def networks(draw: st.DrawFn) -> nn.Module:
     layers: list[nn.Module] = []
     channels = SHAPE[0]
     for _ in range(draw(st.integers(2, 5))):
-        kind = draw(st.sampled_from(["conv", "residual", "branch", "max", "avg"]))
+        kind = draw(st.sampled_from(["conv", "residual", "inverted", "branch", "max", "avg"]))
         if kind == "conv":
             cout, kernel, stride = draw(st.integers(1, 6)), draw(st.sampled_from([1, 3, 5])), draw(st.integers(1, 2))
             layers.append(
@@ -74,6 +88,9 @@ def networks(draw: st.DrawFn) -> nn.Module:
             halve = draw(st.booleans())
             layers.append(Residual(channels, halve))
             channels += 2 * halve
+        elif kind == "inverted":
+            width = 2 * channels
+            layers.append(Inverted(channels, width, draw(st.sampled_from([2, channels, width]))))
         elif kind == "branch":
             layers.append(Branch(channels))
             channels = 5

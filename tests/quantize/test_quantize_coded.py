@@ -27,14 +27,15 @@ def layers(draw: st.DrawFn) -> tuple[ConvStep, CodedLayer, ActivationQuantizer, 
     size = st.integers(1, 40)
     cin, cout, kernel, stride = draw(size), draw(size), draw(st.sampled_from([1, 2, 3, 5])), draw(st.integers(1, 2))
     pads = draw(st.tuples(*[st.integers(0, kernel - 1)] * 4))
+    groups = draw(st.sampled_from([g for g in range(1, cin + 1) if cin % g == cout % g == 0]))
     rng = np.random.default_rng(draw(st.integers(0, 2**31)))
-    codes = rng.integers(-127, 128, (cout, cin, kernel, kernel)).astype(np.int8)
+    codes = rng.integers(-127, 128, (cout, cin // groups, kernel, kernel)).astype(np.int8)
     scale = 2.0 ** rng.integers(-9, 2, cout).astype(np.float32)  # powers of two: float32 products are exact
     bias = rng.integers(-100, 100, cout).astype(np.float32)
     source = ActivationQuantizer(0.125, draw(st.integers(-127, 127)))
     target = ActivationQuantizer(0.25 * cin, draw(st.sampled_from([-127, -3, 90])))
     relu = draw(st.sampled_from([None, Relu(), Relu(6.0)]))
-    step = ConvStep("c", "x", "y", codes.astype(np.float32), bias, (stride, stride), pads, relu)
+    step = ConvStep("c", "x", "y", codes.astype(np.float32), bias, (stride, stride), pads, relu, groups=groups)
     level = rng.integers(-150, 150, (3, cin, 9, 7)) + rng.uniform(-0.45, 0.45, (3, cin, 9, 7))  # off the ties
     x = torch.from_numpy((source.scale * level).astype(np.float32))
     return step, CodedLayer(codes, scale, bias), source, target, x
@@ -53,7 +54,7 @@ def test_a_layer_is_the_exact_sum_on_its_levels(
         found = CodedNetwork(lowered, {"x": source, "y": target}, {"c": layer}).logits(x)
     real = pad2d(fake_quantize(x, source).double(), step.padding, 0.0)
     weight = torch.from_numpy(layer.codes * layer.scale[:, None, None, None]).double()
-    y = F.conv2d(real, weight, torch.from_numpy(layer.bias).double(), step.stride)
+    y = F.conv2d(real, weight, torch.from_numpy(layer.bias).double(), step.stride, groups=step.groups)
     y = y if step.relu is None else y.clamp(0.0, step.relu.limit)
     wanted = fake_quantize(y, target).flatten(1)
     differs = (found.double() - wanted).abs() / target.scale
