@@ -19,7 +19,7 @@ from bitloom import zoo
 from bitloom.allocate.hbp import LayerCosts, binary_only_in
 from bitloom.allocate.sensitivity import layer_costs
 from bitloom.candidates import price
-from bitloom.compare.lineup import Lineup, nearest_table
+from bitloom.compare.lineup import Lineup
 from bitloom.data.cifar import load_jpeg, load_lossless
 from bitloom.data.images import ImageSet, Preprocess, Views, load_images
 from bitloom.flow import CompileOptions
@@ -29,7 +29,8 @@ from bitloom.journal import Journal
 from bitloom.program.binary import binary_layers
 from bitloom.quantize.observe import Calibration, calibrate
 from bitloom.quantize.rounding import RoundedLayer
-from bitloom.quantize.statistics import StatisticsOptions, round_network
+from bitloom.quantize.statistics import StatisticsOptions
+from bitloom.quantize.tables import nearest_table, round_network
 from bitloom.target.arch import named_arch
 
 

@@ -42,7 +42,7 @@ from bitloom.quantize.fake import FakeQuantized
 from bitloom.quantize.finetune import FinetuneOptions, print_progress, steps_of
 from bitloom.quantize.observe import calibrate
 from bitloom.quantize.quantize import quantize
-from bitloom.quantize.statistics import round_network
+from bitloom.quantize.tables import round_network
 from bitloom.reference.fast import quantize_input, run_fast
 from bitloom.retrain import Training, retrain
 from bitloom.target.arch import named_arch

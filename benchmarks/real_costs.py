@@ -17,7 +17,7 @@ from bitloom.journal import Journal
 from bitloom.program.binary import binary_layers
 from bitloom.quantize.observe import Calibration, calibrate
 from bitloom.quantize.rounding import RoundedLayer
-from bitloom.quantize.statistics import round_network
+from bitloom.quantize.tables import round_network
 from bitloom.target.arch import named_arch
 
 WEIGHTS = {"resnet18": "resnet18_hybrid.npz", "resnet50": "resnet50_pqf.npz"}

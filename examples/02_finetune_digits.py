@@ -22,7 +22,7 @@ from bitloom.quantize.compensate import compensate
 from bitloom.quantize.finetune import FinetuneOptions, finetune, print_progress
 from bitloom.quantize.observe import calibrate
 from bitloom.quantize.quantize import quantize
-from bitloom.quantize.statistics import round_network
+from bitloom.quantize.tables import round_network
 from bitloom.reference.fast import quantize_input, run_fast
 
 

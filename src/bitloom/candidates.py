@@ -25,7 +25,8 @@ from bitloom.graph.ir import Graph
 from bitloom.journal import Journal
 from bitloom.quantize.observe import Calibration
 from bitloom.quantize.rounding import RoundedLayer
-from bitloom.quantize.statistics import StatisticsOptions, round_network
+from bitloom.quantize.statistics import StatisticsOptions
+from bitloom.quantize.tables import round_network
 
 S = TypeVar("S", bound=Allocated)
 

@@ -29,7 +29,7 @@ from bitloom.quantize.finetune import FinetuneOptions, FinetuneResult, Labels, f
 from bitloom.quantize.observe import Calibration, calibrate
 from bitloom.quantize.parallel import leads
 from bitloom.quantize.quantize import quantize
-from bitloom.quantize.statistics import round_network
+from bitloom.quantize.tables import round_network
 
 S = TypeVar("S", bound=Allocated)
 

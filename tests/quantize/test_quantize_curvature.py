@@ -12,7 +12,8 @@ from bitloom.graph.ir import AvgPool, Conv, Flatten, Graph, Input, Linear, Node,
 from bitloom.quantize.curvature import LIMIT, TEMPERATURE, coherence, curvature_draw
 from bitloom.quantize.lower import lower
 from bitloom.quantize.observe import calibrate
-from bitloom.quantize.statistics import StatisticsOptions, layer_statistics, round_network
+from bitloom.quantize.statistics import StatisticsOptions, layer_statistics
+from bitloom.quantize.tables import round_network
 from quantize.small_networks import images, residual_graph
 
 

@@ -18,7 +18,7 @@ from bitloom.quantize.lower import lower
 from bitloom.quantize.observe import calibrate
 from bitloom.quantize.quantize import quantize
 from bitloom.quantize.refine import divergence
-from bitloom.quantize.statistics import round_network
+from bitloom.quantize.tables import round_network
 
 
 def _logits(graph: Graph, x: torch.Tensor) -> torch.Tensor:

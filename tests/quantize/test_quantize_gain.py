@@ -20,7 +20,7 @@ from bitloom.quantize.compensate import compensate
 from bitloom.quantize.gain import GAIN_LIMIT, POOLED, POSITIONS, deviation_factors, output_samples, restoring_gain
 from bitloom.quantize.observe import Calibration, calibrate
 from bitloom.quantize.quantize import QuantizeOptions, quantize
-from bitloom.quantize.statistics import round_network
+from bitloom.quantize.tables import round_network
 from quantize.small_networks import images as make_images
 from quantize.small_networks import residual_graph
 

@@ -22,7 +22,8 @@ from bitloom.quantize.finetune import FinetuneOptions, finetune
 from bitloom.quantize.observe import Calibration, calibrate
 from bitloom.quantize.quantize import quantize
 from bitloom.quantize.rounding import RoundedLayer, Rounding, round_layer
-from bitloom.quantize.statistics import StatisticsOptions, layer_statistics, round_network
+from bitloom.quantize.statistics import StatisticsOptions, layer_statistics
+from bitloom.quantize.tables import round_network
 from bitloom.quantize.trainable import TrainableNetwork
 from bitloom.reference.fast import quantize_input, run_fast
 from quantize.float_graphs import logit_error, random_conv

@@ -24,7 +24,7 @@ from bitloom.quantize.observe import calibrate
 from bitloom.quantize.quantize import QuantizeOptions, quantize
 from bitloom.quantize.rounding import Rounding
 from bitloom.quantize.skeleton import skeleton
-from bitloom.quantize.statistics import round_network
+from bitloom.quantize.tables import round_network
 from bitloom.reference.fast import quantize_input, run_fast
 from bitloom.reference.naive import run_naive
 from quantize.float_graphs import ONE, branching_graph, graph_of, images_of, logit_error, random_conv, reals

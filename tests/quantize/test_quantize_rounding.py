@@ -10,7 +10,8 @@ from bitloom.graph.allocation import WIDTHS
 from bitloom.quantize import rounding
 from bitloom.quantize.code_range import highest, lowest
 from bitloom.quantize.observe import EXPONENT, fake_quantize, fit_quantizer, quantizer_of
-from bitloom.quantize.rounding import GAIN_LIMIT, Rounding, RoundingOptions, round_layer
+from bitloom.quantize.rounding import Rounding, RoundingOptions, round_layer
+from bitloom.quantize.row_scale import GAIN_LIMIT
 
 
 def _layer(rows: int = 12, inputs: int = 40, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:

@@ -17,7 +17,8 @@ from bitloom.graph.ir import (
 )
 from bitloom.quantize.curvature import coherence
 from bitloom.quantize.observe import Calibration, calibrate
-from bitloom.quantize.statistics import StatisticsOptions, layer_statistics, round_network
+from bitloom.quantize.statistics import StatisticsOptions, layer_statistics
+from bitloom.quantize.tables import round_network
 from quantize.float_graphs import branching_graph, graph_of, images_of, random_conv
 
 

@@ -17,7 +17,7 @@ from torch import Tensor
 from bitloom.allocate.budget import Budget
 from bitloom.allocate.hbp import binary_only_in
 from bitloom.candidates import Material, priced_tables
-from bitloom.compare.lineup import Lineup, nearest_table
+from bitloom.compare.lineup import Lineup
 from bitloom.compare.methods import NAMES, PUBLISHED, Method, choice_of
 from bitloom.compare.outcome import Outcome, float_logits, measure, outcome_of, paired
 from bitloom.errors import BudgetError, DataError, OutputError
@@ -32,6 +32,7 @@ from bitloom.program.binary import binary_layers
 from bitloom.quantize.curvature import CHOICE_TEMPERATURE
 from bitloom.quantize.observe import Calibration, calibrate
 from bitloom.quantize.statistics import StatisticsOptions
+from bitloom.quantize.tables import nearest_table
 from bitloom.target.arch import ArchConfig
 
 AGAINST = ("per_layer", "uniform", "hawq_v2", "ompq")  #: allocations that HBP is compared with by default

@@ -20,8 +20,9 @@ from bitloom.graph.execute import execute
 from bitloom.graph.ir import Graph
 from bitloom.journal import Journal
 from bitloom.quantize.observe import Calibration
-from bitloom.quantize.rounding import RoundedLayer, RoundingOptions, round_layer
-from bitloom.quantize.statistics import StatisticsOptions, round_network
+from bitloom.quantize.rounding import RoundedLayer, RoundingOptions
+from bitloom.quantize.statistics import StatisticsOptions
+from bitloom.quantize.tables import round_network
 
 
 @dataclass(frozen=True, eq=False)
@@ -93,8 +94,3 @@ class Lineup:
     def total(self) -> int:
         """Weights of the network."""
         return sum(self.channels[n] * self.weights[n] for n in self.costs)
-
-
-def nearest_table(calibration: Calibration) -> dict[str, RoundedLayer]:
-    """Every layer of the network rounded to nearest."""
-    return {s.name: round_layer(s.weight.reshape(len(s.weight), -1), None) for s in calibration.lowered.convs}

@@ -119,4 +119,7 @@ def _summary(graph: Graph, known: dict[str, Shape]) -> Finding:
     layers = sum(isinstance(node.op, Conv | Linear) for node in graph.nodes)
     image = "x".join(map(str, known[graph.input.name]))
     reason = f"{layers} layers with weights, {params:,} parameters, {macs:,} MACs for an image of {image}"
+    grouped = sum(isinstance(node.op, Conv) and node.op.groups > 1 for node in graph.nodes)
+    if grouped:
+        reason += f"; {grouped} of the layers have groups, and whole chunks of channels are multiplied, zeros included"
     return Finding(Severity.INFO, graph.name, "summary", reason, "")

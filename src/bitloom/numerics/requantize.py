@@ -93,6 +93,11 @@ def effective_ratio(requant: Requant) -> npt.NDArray[np.float64]:
     return np.asarray(requant.mult * 2.0**-shift)
 
 
+def largest_scale(source: float, target: float) -> float:
+    """Of a row of weights between activations of scales `source` and `target`: what no multiplier can hold any more."""
+    return float(RATIO_LIMIT * target / source)
+
+
 def representable_ratio(ratio: float) -> float:
     """The nearest ratio that some (m, S) with pre = 0 stands for exactly; 0 <= ratio < RATIO_LIMIT."""
     mult, s_sel = _largest_shift(np.array([ratio * 2.0**FRACTION_BITS]))

@@ -18,11 +18,13 @@ from bitloom.numerics.requantize import (
     accumulator_bound,
     choose_requant,
     effective_ratio,
+    largest_scale,
     residual_multiplier,
 )
 from bitloom.quantize.lower import ConvStep, PoolStep
 
 BIAS_LIMIT = 1 << 25  #: |b / (s_a*s_c)| of a channel with weights
+SCALE_ROOM = 1 - 2.0**-16  #: below the scale that no multiplier holds any more; training may reach it
 CONSTANT_LIMIT = 4000.0  #: codes; a constant beyond saturates any sum with a residual
 SUM_LIMIT = 1 << 23  #: |sum| of a pool
 Float64Array = npt.NDArray[np.float64]
@@ -84,6 +86,8 @@ def _normal_rows(
         size = round_half_up(np.abs(codes[small]) * (np.abs(scale[small]) / floor[small])[:, None])
         codes[small] = (np.sign(codes[small]) * size).astype(np.int8)
     scale = np.where(small, np.copysign(floor, scale), scale)
+    largest = largest_scale(source.scale, target.scale) * SCALE_ROOM
+    scale = np.clip(scale, -largest, largest)
     scale = np.where(dead, target.scale / (source.scale * 2**FRACTION_BITS), scale)
     return codes, scale, bias
 

@@ -22,11 +22,13 @@ import torch
 from torch import Tensor
 
 from bitloom.graph.qgraph import QuantGraph
+from bitloom.numerics.requantize import largest_scale
 from bitloom.quantize.blocks import Block, blocks_of
 from bitloom.quantize.gain import restoring_gain
 from bitloom.quantize.lower import ConvStep, Lowered
+from bitloom.quantize.observe import RATIO_MARGIN
 from bitloom.quantize.paths import Paths, check_fitting_images
-from bitloom.quantize.rounding import round_rows
+from bitloom.quantize.rounding import RoundingOptions, round_rows
 from bitloom.quantize.statistics import rows_at, sample_positions
 from bitloom.quantize.stream import conv_step, run_float
 from bitloom.quantize.trainable import TrainableNetwork
@@ -107,8 +109,11 @@ def _layer(
     missing = torch.linalg.solve(damped, (shared - weight @ cov).T).T
     before = best = _error(held, layer().flatten(1), layer.bias)
     chosen: float | None = None
+    tensors = network.start.tensors
+    largest = largest_scale(tensors[step.input].scale, tensors[step.output].scale) / RATIO_MARGIN
+    rounding = RoundingOptions(largest=largest)
     for strength in opts.strengths:
-        codes, scale = round_rows(weight + strength * missing, cov, layer.bits)
+        codes, scale = round_rows(weight + strength * missing, cov, layer.bits, rounding)
         rows = codes * scale[:, None]
         bias = target_mean - rows @ mean
         error = _error(held, rows, bias)

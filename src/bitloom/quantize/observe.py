@@ -18,13 +18,15 @@ from bitloom.errors import DataError
 from bitloom.graph.execute import check_images, execute
 from bitloom.graph.ir import Graph
 from bitloom.numerics.fixed import round_half_up
-from bitloom.numerics.requantize import FRACTION_BITS, RATIO_LIMIT, representable_ratio
+from bitloom.numerics.requantize import FRACTION_BITS, RATIO_LIMIT, largest_scale, representable_ratio
 from bitloom.quantize.gain import output_samples
 from bitloom.quantize.lower import ConcatStep, ConvStep, Lowered, PoolStep, lower
 
 Values = npt.NDArray[np.float32]
 TINY_SCALE = 2.0**-30  #: of a tensor that is zero on every image, before its producer's floor raises it
 LEVELS = 254  #: steps between code -127 and code 127
+RATIO_MARGIN = 1.05  #: of a row's scale below what a multiplier can hold
+WIDENED = 1.5  #: times its own scale that a tensor takes, at most, for rows that have no multiplier at few bits
 EXPONENT = 1.4  #: of a value's absolute error, where a range is chosen
 
 
@@ -71,6 +73,10 @@ class Calibration:
     def correction_images(self) -> Tensor:
         """The first images, which biases and scales are corrected on."""
         return self.images[: self.options.bias_images]
+
+    def largest_scale(self, step: ConvStep) -> float:
+        """Of a row of weights of a layer, such that a multiplier can hold it."""
+        return largest_scale(self.activations[step.input].scale, self.activations[step.output].scale) / RATIO_MARGIN
 
     def __getstate__(self) -> dict[str, object]:
         """For a pickle: a slice of images would take all others of its storage along, every view of every picture."""
@@ -190,12 +196,15 @@ def _ends(q: ActivationQuantizer) -> tuple[float, float]:
 
 
 def _raise_floors(lowered: Lowered, quantizers: dict[str, ActivationQuantizer]) -> dict[str, ActivationQuantizer]:
-    """Scales so large that every multiplier exists and t cannot overflow, whatever the widths of the weights.
+    """Scales so large that every row has a multiplier at 8 bits and t cannot overflow, whatever the widths.
 
-    Binds only where an output is nearly constant beside what one weight can contribute (dead tensors).
+    Binds only where an output is small beside what one weight can contribute. Up to WIDENED times its own scale a
+    tensor gives way to rows of any width; beyond, rows that have no multiplier at few bits are clipped there
+    (`RoundingOptions.largest`): a few rows of a depthwise layer may be a thousand times the others, and a scale for
+    them would leave the others no levels.
     """
-    scale = {name: q.scale for name, q in quantizers.items()}
-    group = lowered.group
+    own = {name: q.scale for name, q in quantizers.items()}
+    scale, group = dict(own), lowered.group
     for _ in range(8):
         before = dict(scale)
         for step in lowered.steps:
@@ -205,9 +214,10 @@ def _raise_floors(lowered: Lowered, quantizers: dict[str, ActivationQuantizer]) 
             floors = [scale[out]]
             if isinstance(step, ConvStep):
                 rows = np.abs(step.weight.reshape(step.weight.shape[0], -1)).astype(np.float64)
-                floors += [source * rows.max() * 1.05 / RATIO_LIMIT, source * rows.sum(axis=1).max() / 1024]
+                held = source * rows.max() * RATIO_MARGIN / RATIO_LIMIT  # the largest row, whatever its width
+                floors += [min(held, WIDENED * own[out]), held / 127, source * rows.sum(axis=1).max() / 1024]
             elif not step.same_scale:
-                floors.append(source / step.count * 1.05 / RATIO_LIMIT)
+                floors.append(source / step.count * RATIO_MARGIN / RATIO_LIMIT)
             if step.residual is not None:
                 floors.append(scale[group[step.residual]] / 15.9)
             scale[out] = max(floors)

@@ -19,8 +19,8 @@ from bitloom.quantize.correction import scale_factors
 from bitloom.quantize.gain import output_samples
 from bitloom.quantize.lower import ConcatStep, ConvStep, Lowered, step_inputs
 from bitloom.quantize.observe import Calibration
-from bitloom.quantize.rounding import RoundedLayer, Rounding, round_layer
-from bitloom.quantize.statistics import round_network
+from bitloom.quantize.rounding import RoundedLayer, Rounding
+from bitloom.quantize.tables import nearest_table, round_network
 from bitloom.reference.fast import exact_convolution, quantize_input, run_node
 
 
@@ -98,7 +98,7 @@ def _rounded(calibration: Calibration, allocation: BitAllocation, opts: Quantize
     used = tuple(sorted({int(b) for widths in allocation.bits.values() for b in np.unique(widths)}))
     if opts.method is Rounding.GPTQ:
         return round_network(calibration, opts.method, used)
-    return {s.name: round_layer(s.weight.reshape(s.weight.shape[0], -1), None, used) for s in calibration.lowered.convs}
+    return nearest_table(calibration, used)
 
 
 def _deviations(acc: npt.NDArray[np.int32]) -> npt.NDArray[np.float64]:

@@ -21,12 +21,12 @@ from torch import Tensor
 from bitloom.errors import WeightsError
 from bitloom.graph.allocation import WIDTHS
 from bitloom.graph.qgraph import Int8Array
-from bitloom.quantize.code_range import CodeRange, code_range, highest, lowest
+from bitloom.quantize.code_range import CodeRange, code_range
 from bitloom.quantize.descent import descend
 from bitloom.quantize.gptq import Feedback, feedback, gptq_codes
+from bitloom.quantize.row_scale import code_scale, gain_scale, output_error, weight_scale
 
 PIECE = 1 << 24  #: weights that are rounded at once where rows share no factor: bounds the memory of very wide layers
-GAIN_LIMIT = 1.5  #: largest ratio of the gain-one scale to the scale of least error
 #: GPTQ is tried at these multiples of the nearest rounding's best scale: error feedback wants larger steps.
 SCALE_SEARCH = {
     1: (0.7, 0.85, 1.15, 1.35, 1.6, 1.9),
@@ -53,7 +53,8 @@ class RoundingOptions:
 
     block: columns updated lazily together; act_order: round inputs of large variance first. search: try further scales
     at 1 to 4 bits. sweeps: of coordinate descent, at widths up to `descent_width`. turned: rows are turned to use all
-    codes of 2 to 4 bits; else codes are symmetric.
+    codes of 2 to 4 bits; else codes are symmetric. largest: scale of a row, as the layer's multipliers can hold it
+    (`Calibration.largest_scale`); a row that wants more is clipped.
     """
 
     candidates: int = 24
@@ -64,6 +65,7 @@ class RoundingOptions:
     sweeps: int = 4
     descent_width: int = 5
     turned: bool = True
+    largest: float = float("inf")
 
 
 @dataclass(frozen=True, eq=False)
@@ -130,13 +132,13 @@ def round_layer(
     error = np.empty((rows, len(widths)))
     for i, b in enumerate(widths):
         if b == 0:
-            error[:, i] = _quadratic(full, cov).flatten().numpy()
+            error[:, i] = output_error(full, cov).flatten().numpy()
             continue
         part = slice(live.index(b) * count, (live.index(b) + 1) * count)
         q, s = codes[..., part, :], scale[..., part]
         result_codes[b] = np.asarray(q.reshape(rows, inputs).to(torch.int8).numpy())
         result_scale[b] = s.flatten().double().numpy()
-        error[:, i] = _quadratic(full - q * s[..., None], cov).flatten().numpy()
+        error[:, i] = output_error(full - q * s[..., None], cov).flatten().numpy()
     return RoundedLayer(tuple(widths), result_codes, result_scale, error)
 
 
@@ -204,14 +206,15 @@ def _round(
     turned = _turned(weight, importance, bits) if all_codes else torch.ones(len(weight))
     weight, scale = weight * turned[:, None], torch.empty_like(weight[:, 0])
     for b in sorted(set(bits.tolist())):
-        scale[bits == b] = _scales(weight[bits == b], importance, b, opts.candidates, all_codes)
+        best = weight_scale(weight[bits == b], importance, b, opts.candidates, all_codes)
+        scale[bits == b] = best.clamp(max=opts.largest)
     if sequential:
         known = feedback(cov, opts.damping, opts.act_order, opts.block) if parts is None else parts
         codes, scale = _sequential(weight, cov, scale, bits, opts, known)
     else:
         codes = code_range(bits, symmetric=True).columns().nearest(weight / scale[:, None])
     codes = torch.where(weight.any(dim=1, keepdim=True), codes, 0.0)  # a binary row of zeros is pruned
-    return codes, turned * _refit(weight, codes, signal, scale)
+    return codes, turned * gain_scale(weight, codes, signal, scale).clamp(max=opts.largest)
 
 
 def _turned(weight: Tensor, importance: Tensor, bits: Tensor) -> Tensor:
@@ -227,31 +230,6 @@ def _turned(weight: Tensor, importance: Tensor, bits: Tensor) -> Tensor:
     return torch.where(heavy & (legal.low != -legal.top), -1.0, 1.0)
 
 
-def _quadratic(d: Tensor, cov: Tensor) -> Tensor:
-    """d C d^T per row of d (..., rows, K), never negative: (..., rows) float64."""
-    product = d * cov if cov.dim() == 1 else d @ cov
-    return (product.double() * d.double()).sum(dim=-1).clamp(min=0)
-
-
-def _scales(weight: Tensor, importance: Tensor, bits: int, candidates: int, full: bool) -> Tensor:
-    """Per row the scale of least importance-weighted squared error; rows of zeros get scale 1. full: all codes."""
-    if bits == 1:
-        best = (weight.abs() @ importance) / importance.sum()
-        return torch.where(best > 0, best, torch.ones_like(best))
-    top = float(highest(bits))
-    low = float(lowest(bits)) if full else -top
-    peak = weight.abs().amax(dim=1)
-    peak = torch.where(peak > 0, peak, torch.full_like(peak, top))
-    best, least = peak / top, torch.full_like(peak, float("inf"))
-    for factor in torch.linspace(1.0, 0.25 if bits <= 4 else 0.6, candidates).tolist():
-        scale = peak * factor / top
-        codes = torch.clamp(torch.round(weight / scale[:, None]), low, top)
-        error = (codes * scale[:, None] - weight).square() @ importance
-        better = error < least
-        best, least = torch.where(better, scale, best), torch.where(better, error, least)
-    return best
-
-
 def _sequential(
     weight: Tensor, cov: Tensor, scale: Tensor, bits: Tensor, opts: RoundingOptions, parts: Feedback
 ) -> tuple[Tensor, Tensor]:
@@ -261,14 +239,13 @@ def _sequential(
     for width, factors in SCALE_SEARCH.items() if opts.search else ():
         rows = bits == width
         if bool(rows.any()):
-            codes[rows], scale[rows] = _best_scale(
-                weight[rows], codes[rows], cov, scale[rows], legal[rows], factors, parts
-            )
+            given = (weight[rows], codes[rows], cov, scale[rows], legal[rows])
+            codes[rows], scale[rows] = _best_scale(*given, factors, parts, opts.largest)
     rows = bits <= opts.descent_width
     if bool(rows.any()):
         part, q, s = weight[rows], codes[rows], scale[rows]
         for _ in range(opts.sweeps):
-            s = _least(part, q, cov, s)
+            s = code_scale(part, q, cov, s).clamp(max=opts.largest)
             q = descend(part, q, cov, s, legal[rows], opts.damping)
         codes[rows], scale[rows] = q, s
     return codes, scale
@@ -282,44 +259,20 @@ def _best_scale(
     legal: CodeRange,
     factors: tuple[float, ...],
     parts: Feedback,
+    largest: float,
 ) -> tuple[Tensor, Tensor]:
     """Per row the codes and scale of least error among those given and GPTQ at `factors` of the scale."""
 
     def judge(q: Tensor, s: Tensor) -> tuple[Tensor, Tensor]:
-        fitted = _least(weight, q, cov, s)
-        return fitted, _quadratic(weight - q * fitted[:, None], cov)
+        fitted = code_scale(weight, q, cov, s).clamp(max=largest)
+        return fitted, output_error(weight - q * fitted[:, None], cov)
 
     best, least = judge(codes, scale)
     for factor in factors:
-        q = gptq_codes(weight, scale * factor, legal, parts)
-        s, error = judge(q, scale * factor)
+        tried = (scale * factor).clamp(max=largest)
+        q = gptq_codes(weight, tried, legal, parts)
+        s, error = judge(q, tried)
         better = error < least
         codes = torch.where(better[:, None], q, codes)
         best, least = torch.where(better, s, best), torch.where(better, error, least)
     return codes, best
-
-
-def _least(weight: Tensor, codes: Tensor, cov: Tensor, scale: Tensor) -> Tensor:
-    """The scale of least error for the codes, (w C q) / (q C q); `scale` where that says nothing."""
-    product = codes @ cov
-    power, shared = (product * codes).sum(dim=1), (product * weight).sum(dim=1)
-    least = shared / power.clamp(min=1e-30)
-    good = (power > 1e-20) & torch.isfinite(least) & (least > 0.5 * scale) & (least < 2.0 * scale)
-    return torch.where(good, least, scale)
-
-
-def _refit(weight: Tensor, codes: Tensor, cov: Tensor, scale: Tensor) -> Tensor:
-    """The scale with which the rounded row's output follows the row's own with gain one: (w C w) / (w C q).
-
-    The scale of least error, (w C q) / (q C q), shrinks every output by the relative error; layers multiply that, which
-    costs a 4-bit ResNet-18 seven times the KL. At most GAIN_LIMIT times the scale of least error, and within a factor 2
-    of the one that the codes were made with.
-    """
-    weighted = codes * cov if cov.dim() == 1 else codes @ cov
-    power = (weighted * codes).sum(dim=1)
-    shared = (weighted * weight).sum(dim=1)
-    own = _quadratic(weight, cov).float()
-    least = shared / power.clamp(min=1e-30)
-    fitted = torch.minimum(own / shared.clamp(min=1e-30), least * GAIN_LIMIT)
-    good = (power > 1e-20) & torch.isfinite(fitted) & (fitted > 0.5 * scale) & (fitted < 2.0 * scale)
-    return torch.where(good, fitted, scale)

@@ -16,13 +16,10 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from bitloom.errors import DataError
-from bitloom.graph.allocation import WIDTHS
 from bitloom.graph.execute import pad2d
 from bitloom.quantize.curvature import coherence
 from bitloom.quantize.lower import ConvStep
 from bitloom.quantize.observe import Calibration
-from bitloom.quantize.rounding import RoundedLayer, Rounding, RoundingOptions, round_layer
 from bitloom.quantize.stream import run_steps
 
 #: Variance over squared means of inputs that never change: what is left is the rounding of float32 sums.
@@ -223,31 +220,3 @@ def _passes(steps: tuple[ConvStep, ...], opts: StatisticsOptions) -> list[list[C
             groups.append([step])
             used = size
     return groups
-
-
-def round_network(
-    calibration: Calibration,
-    method: Rounding = Rounding.GPTQ,
-    widths: tuple[int, ...] = WIDTHS,
-    statistics: StatisticsOptions | None = None,
-    rounding: RoundingOptions | None = None,
-    images: Tensor | None = None,
-) -> dict[str, RoundedLayer]:
-    """Every layer rounded at every width, by layer name: the table from which allocations pick rows.
-
-    images: whose inputs count, as in `layer_statistics`; several views of each picture are worth their time.
-    Memory: one int8 copy of the weights per width, beside the pass of `layer_statistics`. Raises DataError, naming the
-    layer, where squares of its inputs overflow.
-    """
-    steps = {s.name: s for s in calibration.lowered.convs}
-    result = {}
-    for stats in layer_statistics(calibration, statistics, images):
-        if not (np.isfinite(stats.felt).all() and np.isfinite(stats.covariance).all()):
-            raise DataError(
-                f"'{stats.name}': its inputs, {float(np.abs(stats.mean).max()):.1e} in the mean of a channel, are so "
-                "large that their squares overflow; scale down the images, or the weights of the layers before it"
-            )
-        weight = steps[stats.name].weight
-        flat = weight.reshape(weight.shape[0], -1)
-        result[stats.name] = round_layer(flat, stats.felt, widths, method, rounding, stats.covariance)
-    return result
