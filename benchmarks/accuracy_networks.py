@@ -37,7 +37,8 @@ from bitloom.target.arch import named_arch
 @dataclass(frozen=True)
 class Source:
     """weights: file below the data folder, or one that `make train-cifar` makes; images: of the calibration, imagenet,
-    lossless or jpeg. rounding, sensitivity, choice: how many of them serve what; measures: measuring sets, most telling
+    lossless, jpeg, or like measured: lossless or jpeg as the measuring set is, for that is what the quantized network
+    will see. rounding, sensitivity, choice: how many of them serve what; measures: measuring sets, most telling
     first. views: of every picture in rounding. rows: samples of a layer there. everywhere: gradients of the images of
     rounding count too."""
 
@@ -61,10 +62,10 @@ NETWORKS: dict[str, Source] = {
     "resnet18": Source(
         "imagenet/weights/resnet18_hybrid.npz", "imagenet", 320, 80, 100, ("val", "val227"), 5, 65536, True
     ),
-    "resnet20": Source("cifar10/weights/resnet20-12fca82f.th", "lossless", 1024, 512, 1000, _CIFAR),
-    "resnet32": Source("cifar10/weights/resnet32-d509ac18.th", "lossless", 1024, 512, 1000, _CIFAR),
-    "resnet44": Source("cifar10/weights/resnet44-014dd654.th", "lossless", 1024, 512, 1000, _CIFAR),
-    "resnet56": Source("cifar10/weights/resnet56-4bfd9763.th", "lossless", 1024, 512, 1000, _CIFAR),
+    "resnet20": Source("cifar10/weights/resnet20-12fca82f.th", "like measured", 1024, 512, 1000, _CIFAR),
+    "resnet32": Source("cifar10/weights/resnet32-d509ac18.th", "like measured", 1024, 512, 1000, _CIFAR),
+    "resnet44": Source("cifar10/weights/resnet44-014dd654.th", "like measured", 1024, 512, 1000, _CIFAR),
+    "resnet56": Source("cifar10/weights/resnet56-4bfd9763.th", "like measured", 1024, 512, 1000, _CIFAR),
     "vgg16_cifar": Source("vgg16_cifar.pt", "jpeg", 1024, 512, 500, ("cifar10_test_jpeg",)),
     "resnet34_cifar": Source("resnet34_cifar.pt", "jpeg", 1024, 512, 250, ("cifar10_test_jpeg",)),
     "resnet50": Source(
@@ -80,12 +81,24 @@ class Prepared(Lineup):
     spare: Tensor
 
 
-def prepare(network: str, data: Path, out: Path, views: int | None = None, coherent: int = 0) -> Prepared:
+def source_of(network: str, measuring: str | None = None) -> Source:
+    """The record of a network, the kind of its calibration images settled by the measuring set (None: its first)."""
+    source = NETWORKS[network]
+    if source.images != "like measured":
+        return source
+    return replace(source, images=(measuring or source.measures[0]).rsplit("_", 1)[1])
+
+
+def prepare(
+    network: str, data: Path, out: Path, views: int | None = None, coherent: int = 0, measuring: str | None = None
+) -> Prepared:
     """Loads, calibrates, rounds and measures, each step resumed from `out` when it has finished before.
 
-    views: other than those of `NETWORKS`, to see what they bring; coherent: of `StatisticsOptions`, likewise.
+    views: other than those of `NETWORKS`, to see what they bring; coherent: of `StatisticsOptions`, likewise;
+    measuring: as in `source_of`.
     """
-    source = NETWORKS[network] if views is None else replace(NETWORKS[network], views=views)
+    source = source_of(network, measuring)
+    source = source if views is None else replace(source, views=views)
     n_round, n_measure, n_choice = source.rounding, source.sensitivity, source.choice
     graph = load_model(network, str(source.file(data)))
     images = _calibration_images(network, source, data)
@@ -93,7 +106,9 @@ def prepare(network: str, data: Path, out: Path, views: int | None = None, coher
     first, second, third, spare = torch.tensor_split(plain, [n_round, n_round + n_measure, used])
     seen = _seen(images, source)
     weights = hashlib.sha256(source.file(data).read_bytes()).hexdigest()[:16]
-    settings = f"{source.views} {source.rows} {source.everywhere}" + (f" coherent {coherent}" if coherent else "")
+    settings = f"{source.views} {source.rows} {source.everywhere} {source.images}" + (
+        f" coherent {coherent}" if coherent else ""
+    )
     journal, key = Journal(out / "steps"), f"{network} {weights} {n_round} {n_measure} {n_choice} {settings}"
     calibration: Calibration = journal.step("calibrate", key, lambda: calibrate(graph, first))
     samples = StatisticsOptions(rows=source.rows, rows_per_input=0, coherent=coherent)
@@ -123,10 +138,16 @@ def prepare(network: str, data: Path, out: Path, views: int | None = None, coher
     )
 
 
-def prepare_measures(network: str, data: Path, out: Path, names: Collection[str]) -> list[Prepared]:
-    """The network rounded with each measure of rounding errors that `bitloom compile` chooses from and `names` has."""
+def prepare_measures(
+    network: str, data: Path, out: Path, names: Collection[str], measuring: str | None = None
+) -> list[Prepared]:
+    """The network rounded with each measure of rounding errors that `bitloom compile` chooses from and `names` has.
+
+    measuring: as in `source_of`.
+    """
     counts = {"plain": 0, "coherent": CompileOptions().coherent}
-    return [prepare(network, data, out, coherent=count) for name, count in counts.items() if name in names]
+    wanted = [count for name, count in counts.items() if name in names]
+    return [prepare(network, data, out, coherent=count, measuring=measuring) for count in wanted]
 
 
 def _seen(images: Tensor, source: Source) -> Tensor:
@@ -136,13 +157,13 @@ def _seen(images: Tensor, source: Source) -> Tensor:
 
 def rounding_images(network: str, data: Path) -> Tensor:
     """All views of the pictures that rounding sees, picture by picture: (N, C, H, W)."""
-    source = NETWORKS[network]
+    source = source_of(network)
     return _calibration_images(network, source, data)[:, : source.rounding].transpose(0, 1).flatten(0, 1)
 
 
 def unseen_views(network: str, data: Path, views: int) -> Tensor:
     """Views of all pictures that rounding does not see, (views, N, C, H, W); the first is the plain one."""
-    source = replace(NETWORKS[network], views=views)
+    source = replace(source_of(network), views=views)
     return _calibration_images(network, source, data)[:, source.rounding :].clone()
 
 

@@ -80,8 +80,8 @@ def main() -> None:
         if not NETWORKS[network].file(folder).is_file():
             print(f"{network}: {NETWORKS[network].file(folder)} is not there; run make train-cifar", file=sys.stderr)
             continue
-        prepared = prepare_measures(network, folder, args.out, args.measures)
         for data in NETWORKS[network].measures if args.data is None else args.data:
+            prepared = prepare_measures(network, folder, args.out, args.measures, data)
             run(network, data, tuple(args.budgets), prepared, folder, args, limits)
 
 
