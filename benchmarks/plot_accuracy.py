@@ -56,7 +56,8 @@ Written by `benchmarks/plot_accuracy.py draw` from `benchmarks/results/accuracy.
 top-1 in per cent, KL to the float network in nats, and in brackets HBP's lead in top-1 points on the same images with
 its 95 % interval (paired bootstrap). Weights and 8-bit activations are quantized, biases corrected with GPTQ. Equal
 weight bytes in a column; what each baseline is: [hbp.md](hbp.md). Missing rows were not measured yet. An asterisk is
-for rows of earlier sources than the newest (`sources` in the file), their leads over HBP as it was then.
+for rows of other sources than the newest and those that give equal rows (`equal_sources` in the file), their leads over
+HBP as it was then.
 
 ![KL and top-1 over mean bits](accuracy.png)"""
 
@@ -123,13 +124,16 @@ def draw() -> None:
     """All plots that the results at hand allow, and the tables."""
     if (RESULTS / "curse.json").is_file():
         _draw_curse(json.loads((RESULTS / "curse.json").read_text()))
-    rows = json.loads((RESULTS / "accuracy.json").read_text())["rows"]
+    results = json.loads((RESULTS / "accuracy.json").read_text())
+    rows = results["rows"]
     _draw_accuracy(rows)
     parts = [HEADER]
     for key in sorted({(r["network"], r["data"]) for r in rows}):
         kinds = {r["comparison"] for r in rows if (r["network"], r["data"]) == key}
         parts += [
-            table(rows, *key, comparison) for comparison in TITLES if comparison == "allocation" or comparison in kinds
+            table(rows, results["equal_sources"], *key, comparison)
+            for comparison in TITLES
+            if comparison == "allocation" or comparison in kinds
         ]
     journey.write_text(DOCS / "accuracy.md", "\n\n".join(parts) + "\n")
 
@@ -188,13 +192,15 @@ def _draw_accuracy(rows: list[dict[str, Any]]) -> None:
     plt.close(figure)
 
 
-def table(rows: list[dict[str, Any]], network: str, data: str, comparison: str) -> str:
-    """Markdown: a line an allocation, a column a budget; top-1, KL, and HBP's paired lead with its interval."""
+def table(rows: list[dict[str, Any]], current: list[str], network: str, data: str, comparison: str) -> str:
+    """Markdown: a line an allocation, a column a budget; top-1, KL, and HBP's paired lead with its interval.
+
+    current: sources that give equal rows; others get an asterisk.
+    """
     mine = [r for r in rows if (r["network"], r["data"]) == (network, data)]
     reference = next(r for r in mine if r["method"] == "float")
     used = [r for r in mine if r["comparison"] == comparison or r["allocation"] == "hbp"]
     budgets = sorted({r["budget"] for r in used})
-    newest = max(rows, key=lambda r: r.get("measured", "")).get("sources")
     lines = [
         f"## {network}, {data}: {TITLES[comparison]}",
         "",
@@ -207,7 +213,7 @@ def table(rows: list[dict[str, Any]], network: str, data: str, comparison: str) 
         cells = []
         for budget in budgets:
             row = next((r for r in used if (_name(r), r["rounding"], r["budget"]) == (name, rounding, budget)), None)
-            cells.append("" if row is None else _cell(row) + ("*" if row.get("sources") != newest else ""))
+            cells.append("" if row is None else _cell(row) + ("" if row.get("sources") in current else "*"))
         lines.append(f"| {NAMES[name]}, {rounding} | " + " | ".join(cells) + " |")
     return "\n".join(lines)
 
