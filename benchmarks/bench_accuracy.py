@@ -154,7 +154,9 @@ def stamped(row: dict[str, Any], data: str) -> dict[str, Any]:
 def record(path: Path, line: dict[str, Any]) -> None:
     """Puts a row into the result file, in place of an older one of the same measurement."""
     keys = ("network", "data", "method", "budget")
-    found = json.loads(path.read_text()) if path.is_file() else {"command": "make bench-accuracy", "rows": []}
+    found: dict[str, Any] = {"command": "make bench-accuracy", "rows": []}
+    if path.is_file():
+        found = json.loads(path.read_text())
     rest = found["rows"]
     old: dict[str, Any] = next((r for r in rest if all(r[k] == line[k] for k in keys)), {})
     if old.get("top1") == line["top1"] and old.get("kl") == line["kl"]:
