@@ -163,7 +163,7 @@ def test_a_scale_without_convolution_is_warned_of() -> None:
     assert [f.severity for f in found] == [Severity.WARNING, Severity.WARNING, Severity.INFO]
     assert "'block.Sub' (scale and shift): follows Input 'input', so that it runs as a layer of 4x4" in str(found[0])
     assert "left out of the model where --mean and --std say how images are normalised" in str(found[0])
-    assert "'block.Mul' (scale and shift): follows Relu 'block.Relu'" in str(found[1])
+    assert "'block.Mul' (scale and shift): follows Relu 'block.Relu', so that it runs as a layer of 5" in str(found[1])
 
 
 def test_functions_of_the_file_are_read(tmp_path: Path) -> None:

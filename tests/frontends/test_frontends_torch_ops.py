@@ -244,3 +244,17 @@ def test_threads_may_import_at_once() -> None:
     with ThreadPoolExecutor(4) as pool:
         graphs = list(pool.map(lambda net: from_torch(net, SHAPE), nets))
     assert [graph.nodes[1].op.weight.shape[0] for graph in graphs] == [4, 5, 6, 7]
+
+
+def test_a_norm_before_a_convolution_is_a_depthwise_layer() -> None:
+    """As pre-activation networks have it: a weight a channel, also where the channels are many."""
+    net = nn.Sequential(nn.Conv2d(4, 6, 1), nn.ReLU(), nn.BatchNorm2d(6), nn.ReLU(), nn.Conv2d(6, 3, 1)).eval()
+    norm = net[2]
+    assert isinstance(norm, nn.BatchNorm2d) and norm.running_mean is not None and norm.running_var is not None
+    norm.running_mean.uniform_(-0.5, 0.5)
+    norm.running_var.uniform_(0.3, 2.0)
+    graph = from_torch(net, (4, 8, 8))
+    op = graph["2"].op
+    assert isinstance(op, Conv) and op.groups == 6 and op.weight.shape == (6, 1, 1, 1)
+    images = torch.randn(2, 4, 8, 8)
+    torch.testing.assert_close(execute(graph, images)[graph.output], net(images), rtol=1e-5, atol=1e-5)

@@ -2,7 +2,8 @@
 
 What cannot be folded into a neighbour but is linear (a strided slice, zero channels, a lone zero border) becomes a 1x1
 convolution with an identity weight: exact, and a native operation of the accelerator. So does an affine map that
-follows no convolution, with a diagonal weight; a warning says so.
+follows no convolution: depthwise, with a weight a channel (on the image, whose reader takes it folded, and behind a
+flattening with a diagonal weight); a warning says so.
 """
 
 from __future__ import annotations
@@ -185,7 +186,7 @@ class _Assembly:
     def _affine(self, layer: DraftLayer, op: Affine, x: _Value) -> _Value | None:
         if x.node in self.missing:
             return x
-        if x.shape is not None or op.scale.size > _MOST_DIAGONAL:
+        if x.shape is not None or (len(self.shapes[x.node]) == 1 and op.scale.size > _MOST_DIAGONAL):
             what = f"scales {op.scale.size} values" if x.shape is None else "follows a reshape"
             reason = f"{what}, so it cannot be folded into a convolution"
             self._find(layer.name, _AFFINE, reason, "place it right behind a convolution or linear layer")
@@ -202,18 +203,19 @@ class _Assembly:
     def _diagonal(self, name: str, op: Affine, before: Node) -> _Value:
         """An affine map as a layer of its own."""
         count, flat = op.scale.size, len(self.shapes[before.name]) == 1
-        weight = np.diag(op.scale).astype(np.float32)
-        bias = op.shift.astype(np.float32)
+        scale, bias = op.scale.astype(np.float32), op.shift.astype(np.float32)
         what = f"follows {type(before.op).__name__} '{before.name}'"
         if isinstance(before.op, Conv | Linear):
             what = f"the output of '{before.name}' is also read by another layer"
         advice = "right behind a convolution that nothing else reads it would cost nothing"
         if isinstance(before.op, Input):
             advice = "it can be left out of the model where --mean and --std say how images are normalised"
-        reason = f"{what}, so that it runs as a layer of {count}x{count} weights of its own"
+        groups = 1 if flat or isinstance(before.op, Input) else count
+        weights = f"{count}x{count}" if groups == 1 else str(count)
+        reason = f"{what}, so that it runs as a layer of {weights} weights of its own"
         self.remarks.append(Finding(Severity.WARNING, name, _AFFINE, reason, advice))
-        shaped = weight if flat else weight.reshape(count, count, 1, 1)
-        made = Linear(shaped, bias) if flat else Conv(shaped, bias, (1, 1), (0, 0, 0, 0))
+        weight = np.diag(scale) if groups == 1 else scale[:, None]
+        made = Linear(weight, bias) if flat else Conv(weight[:, :, None, None], bias, (1, 1), (0, 0, 0, 0), groups)
         return self._emit(name, made, (before.name,))
 
     def _select(self, layer: DraftLayer, op: Select, x: _Value) -> _Value | None:
