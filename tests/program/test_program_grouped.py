@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from test_program_machine import ARCHS, check_exact
+from test_program_machine import ARCHS, check_exact, with_fewer_rows
 
 from bitloom.errors import ProgramError
 from bitloom.graph.ir import Conv, Graph, Input, Node
@@ -99,15 +99,7 @@ def test_scarce_memory_is_exact_too(seed: int, arch: ArchConfig) -> None:
     rng = np.random.default_rng(seed)
     graph = random_grouped(rng, 4, largest_map=20)
     codes = random_codes(rng, graph.tensors[graph.input].shape)
-    rows = max(r.base + r.rows for r in planned(graph, replace(arch, act_rows=16384)).regions)
-    for percent in (90, 60, 35):
-        if rows * percent // 100 < 64:
-            break
-        try:
-            made = planned(graph, replace(arch, act_rows=rows * percent // 100))
-        except ProgramError as error:
-            assert "rows of the activation memory" in str(error)
-            break
+    for made in with_fewer_rows(lambda rows: planned(graph, replace(arch, act_rows=rows)), 16384, (90, 60, 35)):
         check_exact(graph, made, codes)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 
 import numpy as np
@@ -52,6 +53,20 @@ def check_exact(graph: QuantGraph, made: Plan, codes: np.ndarray, fill: int = 0)
     return compared
 
 
+def with_fewer_rows(make: Callable[[int], Plan], most: int, percents: tuple[int, ...]) -> Iterator[Plan]:
+    """Plans at shares of the rows that the plan of `most` rows needs, until nothing fits any more. make: of rows."""
+    rows = max(r.base + r.rows for r in make(most).regions)
+    for percent in percents:
+        if rows * percent // 100 < 64:
+            return
+        try:
+            made = make(rows * percent // 100)
+        except ProgramError as error:
+            assert "rows of the activation memory" in str(error)
+            return
+        yield made
+
+
 @settings(max_examples=150, deadline=None)
 @given(seed=st.integers(0, 2**32 - 1), arch=st.sampled_from(ARCHS))
 def test_random_layer_is_exact(seed: int, arch: ArchConfig) -> None:
@@ -77,15 +92,7 @@ def test_scarce_memory_is_exact_too(seed: int, arch: ArchConfig) -> None:
     rng = np.random.default_rng(seed)
     graph = random_network(rng, 5, largest_map=24)
     codes = random_codes(rng, graph.tensors[graph.input].shape)
-    rows = max(r.base + r.rows for r in plan(graph, replace(arch, act_rows=8192)).regions)
-    for percent in (95, 80, 65, 50, 40):
-        if rows * percent // 100 < 64:
-            break
-        try:
-            made = plan(graph, replace(arch, act_rows=rows * percent // 100))
-        except ProgramError as error:
-            assert "rows of the activation memory" in str(error)
-            break
+    for made in with_fewer_rows(lambda rows: plan(graph, replace(arch, act_rows=rows)), 8192, (95, 80, 65, 50, 40)):
         check_exact(graph, made, codes)
 
 
