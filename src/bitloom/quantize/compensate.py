@@ -22,11 +22,10 @@ import torch
 from torch import Tensor
 
 from bitloom.graph.qgraph import QuantGraph
-from bitloom.numerics.requantize import largest_scale
 from bitloom.quantize.blocks import Block, blocks_of
 from bitloom.quantize.gain import restoring_gain
 from bitloom.quantize.lower import ConvStep, Lowered
-from bitloom.quantize.observe import RATIO_MARGIN
+from bitloom.quantize.observe import held_scale
 from bitloom.quantize.paths import Paths, check_fitting_images
 from bitloom.quantize.rounding import RoundingOptions, round_rows
 from bitloom.quantize.statistics import rows_at, sample_positions
@@ -110,8 +109,7 @@ def _layer(
     before = best = _error(held, layer().flatten(1), layer.bias)
     chosen: float | None = None
     tensors = network.start.tensors
-    largest = largest_scale(tensors[step.input].scale, tensors[step.output].scale) / RATIO_MARGIN
-    rounding = RoundingOptions(largest=largest)
+    rounding = RoundingOptions(largest=held_scale(tensors[step.input].scale, tensors[step.output].scale))
     for strength in opts.strengths:
         codes, scale = round_rows(weight + strength * missing, cov, layer.bits, rounding)
         rows = codes * scale[:, None]

@@ -76,11 +76,16 @@ class Calibration:
 
     def largest_scale(self, step: ConvStep) -> float:
         """Of a row of weights of a layer, such that a multiplier can hold it."""
-        return largest_scale(self.activations[step.input].scale, self.activations[step.output].scale) / RATIO_MARGIN
+        return held_scale(self.activations[step.input].scale, self.activations[step.output].scale)
 
     def __getstate__(self) -> dict[str, object]:
         """For a pickle: a slice of images would take all others of its storage along, every view of every picture."""
         return {**self.__dict__, "images": self.images.clone()}
+
+
+def held_scale(source: float, target: float) -> float:
+    """Largest scale of a row of weights between activations of scales `source` and `target` that rounding uses."""
+    return largest_scale(source, target) / RATIO_MARGIN
 
 
 def calibrate(graph: Graph, images: Tensor, options: CalibrationOptions | None = None) -> Calibration:
