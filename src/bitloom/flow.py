@@ -18,7 +18,7 @@ from bitloom.errors import BudgetError, DataError
 from bitloom.evaluate import Evaluation, evaluate
 from bitloom.explore.planned import planned_performance
 from bitloom.export.integer_onnx import save_onnx
-from bitloom.graph.allocation import WIDTHS
+from bitloom.graph.allocation import WIDTHS, check_answers
 from bitloom.graph.ir import Graph
 from bitloom.graph.qgraph import QuantGraph
 from bitloom.graph.verify import verify
@@ -146,6 +146,7 @@ def compile_model(
         return found, widths.cycle_facts(weighed, taken.solution, found)
 
     solution, cycle_facts = journal.step("cycles", f"{key} {arch} {device}", settle)
+    check_answers(graph, solution.allocation)
 
     # Integers: rounded at these widths, refined, trained.
     qgraph: QuantGraph = journal.step(

@@ -24,6 +24,11 @@ def test_impossible_budget(graph, images, tmp_path, budget):
         journey(graph, images, tmp_path, CompileOptions(budget=budget, simulated=0))
 
 
+def test_a_budget_that_leaves_no_network(graph, images, tmp_path):
+    with pytest.raises(BudgetError, match="0 bytes of weights leave 'digits' no way from the image to .* larger budget"):
+        journey(graph, images, tmp_path, CompileOptions(budget=1e-9, simulated=0))
+
+
 def test_images_of_another_shape(graph, tmp_path):
     with pytest.raises(
         DataError, match=r"calibration images have shape \(60, 1, 9, 9\), but .digits. needs \(N, 1, 8, 8\)"

@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 from bitloom.errors import BudgetError, OutputError
-from bitloom.graph.allocation import BitAllocation
+from bitloom.graph.allocation import BitAllocation, check_answers
+from bitloom.graph.ir import Add, Conv, GlobalAvgPool, Graph, Input, Linear, Node
 
 
 def example() -> BitAllocation:
@@ -50,3 +51,38 @@ def test_illegal_width_and_missing_size() -> None:
         BitAllocation({"a": np.array([2, 9], np.int8)}, {"a": 3})
     with pytest.raises(BudgetError, match="a: the allocation lacks its number of weights per channel"):
         BitAllocation({"a": np.array([2], np.int8)}, {})
+
+
+def _residual(silent: bool = False) -> Graph:
+    """Stem, a branch beside its shortcut, classifier; silent: the branch has no weights."""
+    one = np.ones((2, 2, 1, 1), np.float32)
+    conv = lambda w: Conv(w, np.zeros(2, np.float32), (1, 1), (0, 0, 0, 0))  # noqa: E731
+    nodes = (
+        Node("image", Input((2, 4, 4)), ()),
+        Node("stem", conv(one), ("image",)),
+        Node("branch", conv(0 * one if silent else one), ("stem",)),
+        Node("sum", Add(), ("branch", "stem")),
+        Node("pool", GlobalAvgPool(), ("sum",)),
+        Node("classes", Linear(np.ones((3, 2), np.float32), np.zeros(3, np.float32)), ("pool",)),
+    )
+    return Graph("net", nodes, "classes")
+
+
+@pytest.mark.parametrize("gone", [{"stem"}, {"classes"}, {"stem", "branch", "classes"}])
+def test_a_network_without_a_way_through_is_refused(gone: set[str]) -> None:
+    bits = {n: np.full(3 if n == "classes" else 2, 0 if n in gone else 2, np.int8) for n in ("stem", "branch", "classes")}
+    first = next(n for n in bits if n in gone)
+    with pytest.raises(BudgetError, match=f"no way .* to 'classes': {len(gone)} of 3 .* whole, '{first}' first; give a l"):
+        check_answers(_residual(), BitAllocation(bits, dict.fromkeys(bits, 2)))
+
+
+def test_a_way_around_a_pruned_layer_is_enough() -> None:
+    bits = {"stem": np.array([0, 2], np.int8), "branch": np.zeros(2, np.int8), "classes": np.array([0, 0, 1], np.int8)}
+    check_answers(_residual(), BitAllocation(bits, dict.fromkeys(bits, 2)))
+
+
+def test_layers_without_weights_do_not_count_as_pruned() -> None:
+    nodes = _residual(silent=True).nodes
+    chain = Graph("chain", (*nodes[:3], Node("classes", nodes[-1].op, ("branch",))), "classes")
+    bits = {"stem": np.full(2, 2, np.int8), "branch": np.zeros(2, np.int8), "classes": np.full(3, 2, np.int8)}
+    check_answers(chain, BitAllocation(bits, dict.fromkeys(bits, 2)))

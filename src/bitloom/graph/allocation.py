@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from bitloom.errors import BudgetError, OutputError
-from bitloom.graph.ir import Conv, Graph, Linear
+from bitloom.graph.ir import Conv, Graph, Linear, Node
 
 WIDTHS = tuple(range(9))  #: legal widths; 0 is a pruned channel, 1 has the codes -1 and 1
 
@@ -86,6 +86,29 @@ class BitAllocation:
         except (ValueError, KeyError, TypeError, AttributeError, OverflowError):
             raise BudgetError(f"{path}: not a saved allocation; write it with BitAllocation.save") from None
         return BitAllocation(bits, inputs)
+
+
+def check_answers(graph: Graph, allocation: BitAllocation) -> None:
+    """BudgetError where pruning leaves no way from the image to the output, so that all images would get one answer.
+
+    Layers whose weights are zero anyway do not count as pruned.
+    """
+    reached = {graph.nodes[0].name}
+    for node in graph.nodes[1:]:
+        if not _pruned(node, allocation) and reached.intersection(node.inputs):
+            reached.add(node.name)
+    if graph.output not in reached:
+        gone = [node.name for node in graph.nodes if _pruned(node, allocation)]
+        raise BudgetError(
+            f"{allocation.bytes} bytes of weights leave '{graph.name}' no way from the image to '{graph.output}': "
+            f"{len(gone)} of {len(allocation.bits)} layers are pruned whole, '{gone[0]}' first; give a larger budget"
+        )
+
+
+def _pruned(node: Node, allocation: BitAllocation) -> bool:
+    """Whether it had weights and loses all of them."""
+    op = node.op
+    return isinstance(op, Conv | Linear) and bool(op.weight.any()) and not allocation.bits[node.name].any()
 
 
 def uniform(graph: Graph, bits: int) -> BitAllocation:
