@@ -16,8 +16,9 @@ import torch
 from torch import Tensor
 
 from bitloom.allocate.estimators.gradient import GradientShare
+from bitloom.allocate.gradients import Curvature, gradient_power
 from bitloom.allocate.hbp import LayerCosts
-from bitloom.allocate.probe import divergence_judge
+from bitloom.allocate.probe import Probe, divergence_judge
 from bitloom.allocate.sensitivity import layer_costs
 from bitloom.allocate.trust import Allocated, Trust, choose_trust
 from bitloom.graph.allocation import WIDTHS
@@ -60,20 +61,32 @@ class Candidate(Generic[S]):
     divergence: float
 
 
-def price(calibration: Calibration, rounded: Mapping[str, RoundedLayer], held_out: Tensor) -> dict[str, LayerCosts]:
+def float_power(calibration: Calibration, rounded: Mapping[str, RoundedLayer], held_out: Tensor) -> dict[str, Curvature]:
+    """Gradients of the float network, which no rounding touches, on `held_out` and the calibration's images."""
+    probe = Probe(calibration, rounded)
+    probe.correct()
+    return gradient_power(probe, torch.cat([held_out, calibration.images]))
+
+
+def price(
+    calibration: Calibration,
+    rounded: Mapping[str, RoundedLayer],
+    held_out: Tensor,
+    power: Mapping[str, Curvature] | None = None,
+) -> dict[str, LayerCosts]:
     """Costs of every channel and width, as `layer_costs` makes them.
 
-    Errors are measured on `held_out`, float (N, C, H, W), which the rounding has not seen; gradients, which it does not
-    touch, on the calibration's images as well.
+    Errors are measured on `held_out`, float (N, C, H, W), which the rounding has not seen. power: of `float_power`
+    (None: measured here).
     """
-    estimator = GradientShare(images=min(GradientShare.images, len(held_out)))
-    return layer_costs(calibration, rounded, torch.cat([held_out, calibration.images]), estimator)
+    known = float_power(calibration, rounded, held_out) if power is None else power
+    return layer_costs(calibration, rounded, held_out, GradientShare(power=known))
 
 
 def priced_tables(material: Material, coherent: int, journal: Journal, key: str) -> tuple[PricedTable, ...]:
     """The plain table, and with `coherent` (of `StatisticsOptions`) above 0 the coherent one.
 
-    Roundings and costs are steps of `journal`.
+    Roundings, gradients (the same for both) and costs are steps of `journal`.
     """
 
     def made(measure: str, coherent: int) -> PricedTable:
@@ -82,8 +95,11 @@ def priced_tables(material: Material, coherent: int, journal: Journal, key: str)
         rounded: dict[str, RoundedLayer] = journal.step(
             _step("round", measure), own, lambda: round_network(cal, statistics=samples, images=material.seen)
         )
+        power: dict[str, Curvature] = journal.step(
+            "gradients", key, lambda: float_power(cal, rounded, material.held_out)
+        )
         costs: dict[str, LayerCosts] = journal.step(
-            _step("sensitivity", measure), own, lambda: price(cal, rounded, material.held_out)
+            _step("sensitivity", measure), own, lambda: price(cal, rounded, material.held_out, power)
         )
         return PricedTable(measure, rounded, costs)
 

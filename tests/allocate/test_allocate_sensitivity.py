@@ -82,6 +82,15 @@ def test_a_channel_that_nothing_reads_has_no_power() -> None:
     assert (power["select"].common.mean[[0, 1, 2, 4]] > 0).all()
 
 
+def test_gradients_measured_before_give_the_same_costs_for_less() -> None:
+    probe = Probe(CALIBRATION, ROUNDED)
+    probe.correct()
+    known = GradientShare(power=gradient_power(probe, IMAGES))
+    expected, found = (layer_costs(CALIBRATION, ROUNDED, IMAGES, e) for e in (GradientShare(), known))
+    assert all(np.array_equal(found[name].cost, layer.cost) for name, layer in expected.items())
+    assert known.passes(20) == 7
+
+
 def test_estimates_follow_the_measured_divergence() -> None:
     """Channels rounded alone at three bits: the curvature predicts the sum of their divergence to a factor of 3."""
     costs = layer_costs(CALIBRATION, ROUNDED, IMAGES, ChannelFisher(temperature=1.0, together=1))

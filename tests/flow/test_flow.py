@@ -75,22 +75,24 @@ def test_images_of_a_batch_share_a_run(done, graph, images, tmp_path):
 
 
 def test_views_reach_rounding_alone(graph, images, tmp_path, monkeypatch):
-    """Rounding errors are priced on pictures that it has not seen, in the plain view; gradients on all of them."""
-    seen = {}
+    """Rounding errors are priced on pictures that it has not seen, in the plain view; gradients on all of them, once
+    for both measures of rounding errors."""
+    seen, calls = {}, []
 
     def keep(module, name):
         call = getattr(module, name)
 
         def kept(*args, **kwargs):
             seen[name] = args, kwargs
+            calls.append(name)
             return call(*args, **kwargs)
 
         monkeypatch.setattr(module, name, kept)
 
     keep(flow, "calibrate")
     keep(candidates, "round_network")
-    for name in ("output_errors", "gradient_power"):
-        keep(gradient, name)
+    keep(candidates, "gradient_power")
+    keep(gradient, "output_errors")
     journey(graph, images, tmp_path, CompileOptions(budget=3.0, simulated=0, views=2))
     parts = split_pictures(images, 2)
     assert len(parts.seen) == 20 and len(parts.held_out) == 10
@@ -98,6 +100,7 @@ def test_views_reach_rounding_alone(graph, images, tmp_path, monkeypatch):
     assert seen["round_network"][1]["images"].equal(parts.every_view)
     assert seen["output_errors"][0][1].equal(parts.held_out)
     assert seen["gradient_power"][0][1].equal(torch.cat([parts.held_out, parts.seen]))
+    assert [calls.count(name) for name in ("round_network", "output_errors", "gradient_power")] == [2, 2, 1]
 
 
 def test_held_out_images_choose_between_measures_of_rounding_errors(graph, images, tmp_path, monkeypatch):
