@@ -61,7 +61,9 @@ class Candidate(Generic[S]):
     divergence: float
 
 
-def float_power(calibration: Calibration, rounded: Mapping[str, RoundedLayer], held_out: Tensor) -> dict[str, Curvature]:
+def float_power(
+    calibration: Calibration, rounded: Mapping[str, RoundedLayer], held_out: Tensor
+) -> dict[str, Curvature]:
     """Gradients of the float network, which no rounding touches, on `held_out` and the calibration's images."""
     probe = Probe(calibration, rounded)
     probe.correct()

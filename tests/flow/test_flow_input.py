@@ -25,7 +25,9 @@ def test_impossible_budget(graph, images, tmp_path, budget):
 
 
 def test_a_budget_that_leaves_no_network(graph, images, tmp_path):
-    with pytest.raises(BudgetError, match="0 bytes of weights leave 'digits' no way from the image to .* larger budget"):
+    with pytest.raises(
+        BudgetError, match=r"0 bytes of weights leave 'digits' no way from the image to .* larger budget"
+    ):
         journey(graph, images, tmp_path, CompileOptions(budget=1e-9, simulated=0))
 
 

@@ -70,9 +70,13 @@ def _residual(silent: bool = False) -> Graph:
 
 @pytest.mark.parametrize("gone", [{"stem"}, {"classes"}, {"stem", "branch", "classes"}])
 def test_a_network_without_a_way_through_is_refused(gone: set[str]) -> None:
-    bits = {n: np.full(3 if n == "classes" else 2, 0 if n in gone else 2, np.int8) for n in ("stem", "branch", "classes")}
+    bits = {
+        n: np.full(3 if n == "classes" else 2, 0 if n in gone else 2, np.int8) for n in ("stem", "branch", "classes")
+    }
     first = next(n for n in bits if n in gone)
-    with pytest.raises(BudgetError, match=f"no way .* to 'classes': {len(gone)} of 3 .* whole, '{first}' first; give a l"):
+    with pytest.raises(
+        BudgetError, match=f"no way .* to 'classes': {len(gone)} of 3 .* whole, '{first}' first; give a l"
+    ):
         check_answers(_residual(), BitAllocation(bits, dict.fromkeys(bits, 2)))
 
 
