@@ -1,7 +1,8 @@
 """Trains VGG-16 and ResNet-34 on CIFAR-10's 50 000 JPEG images: `make train-cifar`.
 
 Needs BITLOOM_DATA. Small images first (progressive resizing), then the whole 32x32 ones; ResNet-34 begins with the
-blocks that ResNet-18 learned on ImageNet, its other blocks as identities; SGD with Nesterov momentum, a rate that
+blocks that ResNet-18 learned on ImageNet, its other blocks as identities, and is trained a second time after those have
+taken over a share of their neighbours' work; SGD with Nesterov momentum, a rate that
 rises and falls once, label smoothing, mirrored and shifted images, convolutions in bfloat16 where the processor has
 it. Every random draw depends on the seed and the step alone: a run that was interrupted continues to the same
 weights. BatchNorm's statistics are measured anew at the end, in float32 on whole training images. The 10 000 test
@@ -22,7 +23,7 @@ import os
 import sys
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -46,11 +47,12 @@ SHIFT = 4  #: pixels that an image is moved by at most
 @dataclass(frozen=True)
 class Recipe:
     """stages: (side of the images in pixels, epochs at it), in order. start: weights of another network below the data
-    folder, taken where they fit. peak: the highest learning rate, reached after `warmup` of all steps and falling to 0
+    folder, taken where they fit. share: idle blocks first take over a share of their neighbours' work. peak: the highest learning rate, reached after `warmup` of all steps and falling to 0
     in a straight line. every: steps between checkpoints."""
 
     stages: tuple[tuple[int, float], ...]
     start: str | None = None
+    share: bool = False
     peak: float = 0.1
     warmup: float = 0.2
     batch: int = 128
@@ -65,10 +67,15 @@ class Recipe:
         return [side for side, epochs in self.stages for _ in range(round(epochs * count / self.batch))]
 
 
+#: trained one after the other
 RECIPES = {
-    "vgg16_cifar": Recipe(((16, 4.0), (24, 2.0), (32, 2.5))),
-    "resnet34_cifar": Recipe(((24, 0.5), (32, 1.2)), start="imagenet/weights/resnet18_hybrid.npz", peak=0.006),
+    "vgg16_cifar": (Recipe(((16, 4.0), (24, 2.0), (32, 2.5))),),
+    "resnet34_cifar": (
+        Recipe(((24, 0.5), (32, 1.2)), start="imagenet/weights/resnet18_hybrid.npz", peak=0.006),
+        Recipe(((24, 1.15), (32, 1.0)), share=True, peak=0.01, warmup=0.1, seed=1),
+    ),
 }
+IDLE = 0.05  #: a block is idle where the mean scale of its last BatchNorm is below this share of the stage's largest
 
 
 def train(
@@ -217,13 +224,16 @@ def main() -> int:
     archive = journey.DATA / "cifar10" / "cifar10_jpeg.tar.gz"
     pixels, labels, _ = read_jpeg(archive, test=False)
     for network in args.networks:
-        torch.manual_seed(RECIPES[network].seed)
+        torch.manual_seed(RECIPES[network][0].seed)
         module = zoo.build(network)
-        start = RECIPES[network].start
+        start = RECIPES[network][0].start
         begin(module, load_state_dict(journey.DATA / start) if start else {})
         since = time.perf_counter()
-        checkpoint = journey.CIFAR_WEIGHTS / f"{network}.training"
-        train(module, pixels, labels, RECIPES[network], checkpoint, args.device, _print(network))
+        for number, recipe in enumerate(RECIPES[network]):
+            checkpoint = journey.CIFAR_WEIGHTS / f"{network}{number or ''}.training"
+            if recipe.share:
+                share_work(module)
+            train(module, pixels, labels, recipe, checkpoint, args.device, _print(network))
         if int(os.environ.get("RANK", "0")) == 0:
             torch.save(module.state_dict(), journey.CIFAR_WEIGHTS / f"{network}.pt")
             test_pixels, test_labels, _ = read_jpeg(archive, test=True)
@@ -248,6 +258,28 @@ def begin(module: nn.Module, learned: Mapping[str, Tensor]) -> None:
     module.load_state_dict(fitting, strict=False)
 
 
+def share_work(module: nn.Module) -> None:
+    """Idle residual blocks become copies of their stage's last busy one, and all of these divide its branch evenly.
+
+    x + h(x) is one step of an ordinary differential equation, and m steps of h / m come to nearly the same (Chang et
+    al., Multi-level residual networks from dynamical systems view, 2018): the network computes what it did, to a few
+    tenths of a point, and every block has something to learn from. A stage without idle blocks keeps its weights.
+    """
+    for stage in module.children():
+        if not isinstance(stage, nn.Sequential):
+            continue
+        blocks = {b: float(b.bn2.weight.detach().abs().mean()) for b in stage if hasattr(b, "bn2")}
+        busy = [b for b, scale in blocks.items() if scale >= IDLE * max(blocks.values())]
+        idle = [b for b in blocks if b not in busy]
+        if not idle:
+            continue
+        state = {key: value.clone() for key, value in busy[-1].state_dict().items()}
+        for key in ("bn2.weight", "bn2.bias"):
+            state[key] /= len(idle) + 1
+        for block in (busy[-1], *idle):
+            block.load_state_dict(state)
+
+
 def _print(network: str) -> Callable[[int, int, float, float], None]:
     def line(step: int, steps: int, loss: float, speed: float) -> None:
         now = time.strftime("%H:%M:%S")
@@ -259,7 +291,7 @@ def _print(network: str) -> Callable[[int, int, float, float], None]:
 
 
 def _write(network: str, percent: float, count: int, seconds: float, args: argparse.Namespace) -> None:
-    recipe = RECIPES[network]
+    phases = RECIPES[network]
     path = journey.RESULTS / "train_cifar.json"
     rest = json.loads(path.read_text())["rows"] if path.is_file() else []
     row = {
@@ -267,11 +299,7 @@ def _write(network: str, percent: float, count: int, seconds: float, args: argpa
         "top1": percent,
         "n": count,
         "data": "cifar10_test_jpeg",
-        "stages": [list(stage) for stage in recipe.stages],
-        "start": recipe.start,
-        "batch": recipe.batch,
-        "peak_rate": recipe.peak,
-        "seed": recipe.seed,
+        "phases": [asdict(recipe) for recipe in phases],
         "seconds_of_last_start": seconds,
         "machine": f"{journey.machine()}, {torch.get_num_threads()} thread, {args.device}",
         "convolutions": "bfloat16" if has_bfloat16(args.device) else "float32",

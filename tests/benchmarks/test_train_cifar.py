@@ -128,6 +128,31 @@ def test_blocks_begin_as_a_shallower_network_or_as_identities() -> None:
     assert deep.layer1[2].bn2.weight.grad is not None  # an identity learns
 
 
+def test_idle_blocks_take_over_a_share_of_their_neighbours_work() -> None:
+    torch.manual_seed(0)
+    deep = zoo.build("resnet34_cifar").eval()
+    recipe_of.begin(deep, {key: value for key, value in zoo.build("resnet18").state_dict().items() if "conv1.w" not in key})
+    with torch.no_grad():
+        for name in ("layer1", "layer2", "layer3", "layer4"):
+            for block in list(getattr(deep, name))[:2]:
+                block.bn2.weight.fill_(1.0)
+                block.bn2.bias.uniform_(-0.05, 0.05)
+                block.bn2.running_var.fill_(30.0)
+    x = torch.rand(1, 64, 8, 8, generator=torch.Generator().manual_seed(1))
+    before, untouched = deep.layer3(deep.layer2(deep.layer1(x))), deep.layer3[0].conv1.weight.clone()
+    recipe_of.share_work(deep)
+    after = deep.layer3(deep.layer2(deep.layer1(x)))
+    assert 0 < (after - before).norm() < 0.05 * before.norm()
+    for stage, busy in ((deep.layer1, 2), (deep.layer2, 3), (deep.layer3, 5), (deep.layer4, 2)):
+        shared = list(stage)[1:]
+        assert len(shared) == busy and all(torch.equal(b.conv2.weight, shared[0].conv2.weight) for b in shared)
+        torch.testing.assert_close(sum(b.bn2.weight for b in shared), torch.ones_like(shared[0].bn2.weight))
+    assert torch.equal(deep.layer3[0].conv1.weight, untouched)
+    state = {key: value.clone() for key, value in deep.state_dict().items()}
+    recipe_of.share_work(deep)  # nobody is idle any more
+    assert all(torch.equal(value, state[key]) for key, value in deep.state_dict().items())
+
+
 def test_rates_rise_and_fall_once() -> None:
     rates = [recipe_of._rate((step + 1) / 100, 0.2) for step in range(100)]
     assert max(rates) == rates[19] == 1.0 and rates[-1] == 0.0
