@@ -47,8 +47,9 @@ SHIFT = 4  #: pixels that an image is moved by at most
 @dataclass(frozen=True)
 class Recipe:
     """stages: (side of the images in pixels, epochs at it), in order. start: weights of another network below the data
-    folder, taken where they fit. share: idle blocks first take over a share of their neighbours' work. peak: the highest learning rate, reached after `warmup` of all steps and falling to 0
-    in a straight line. every: steps between checkpoints."""
+    folder, taken where they fit. share: idle blocks first take over a share of their neighbours' work. peak: the
+    highest learning rate, reached after `warmup` of all steps and falling to 0 in a straight line. every: steps between
+    checkpoints."""
 
     stages: tuple[tuple[int, float], ...]
     start: str | None = None

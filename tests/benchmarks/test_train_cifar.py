@@ -131,7 +131,9 @@ def test_blocks_begin_as_a_shallower_network_or_as_identities() -> None:
 def test_idle_blocks_take_over_a_share_of_their_neighbours_work() -> None:
     torch.manual_seed(0)
     deep = zoo.build("resnet34_cifar").eval()
-    recipe_of.begin(deep, {key: value for key, value in zoo.build("resnet18").state_dict().items() if "conv1.w" not in key})
+    recipe_of.begin(
+        deep, {key: value for key, value in zoo.build("resnet18").state_dict().items() if "conv1.w" not in key}
+    )
     with torch.no_grad():
         for name in ("layer1", "layer2", "layer3", "layer4"):
             for block in list(getattr(deep, name))[:2]:
