@@ -269,7 +269,8 @@ def share_work(module: nn.Module) -> None:
     for stage in module.children():
         if not isinstance(stage, nn.Sequential):
             continue
-        blocks = {b: float(b.bn2.weight.detach().abs().mean()) for b in stage if hasattr(b, "bn2")}
+        lasts = {block: getattr(block, "bn2", None) for block in stage}
+        blocks = {b: float(n.weight.detach().abs().mean()) for b, n in lasts.items() if isinstance(n, nn.BatchNorm2d)}
         busy = [b for b, scale in blocks.items() if scale >= IDLE * max(blocks.values())]
         idle = [b for b in blocks if b not in busy]
         if not idle:
