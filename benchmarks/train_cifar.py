@@ -225,10 +225,10 @@ def main() -> int:
     archive = journey.DATA / "cifar10" / "cifar10_jpeg.tar.gz"
     pixels, labels, _ = read_jpeg(archive, test=False)
     for network in args.networks:
-        torch.manual_seed(RECIPES[network][0].seed)
+        first = RECIPES[network][0]
+        torch.manual_seed(first.seed)
         module = zoo.build(network)
-        start = RECIPES[network][0].start
-        begin(module, load_state_dict(journey.DATA / start) if start else {})
+        begin(module, load_state_dict(journey.DATA / first.start) if first.start else {})
         since = time.perf_counter()
         for number, recipe in enumerate(RECIPES[network]):
             checkpoint = journey.CIFAR_WEIGHTS / f"{network}{number or ''}.training"
@@ -293,7 +293,6 @@ def _print(network: str) -> Callable[[int, int, float, float], None]:
 
 
 def _write(network: str, percent: float, count: int, seconds: float, args: argparse.Namespace) -> None:
-    phases = RECIPES[network]
     path = journey.RESULTS / "train_cifar.json"
     rest = json.loads(path.read_text())["rows"] if path.is_file() else []
     row = {
@@ -301,7 +300,7 @@ def _write(network: str, percent: float, count: int, seconds: float, args: argpa
         "top1": percent,
         "n": count,
         "data": "cifar10_test_jpeg",
-        "phases": [asdict(recipe) for recipe in phases],
+        "phases": [asdict(recipe) for recipe in RECIPES[network]],
         "seconds_of_last_start": seconds,
         "machine": f"{journey.machine()}, {torch.get_num_threads()} thread, {args.device}",
         "convolutions": "bfloat16" if has_bfloat16(args.device) else "float32",

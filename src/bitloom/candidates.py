@@ -61,11 +61,9 @@ class Candidate(Generic[S]):
     divergence: float
 
 
-def float_power(
-    calibration: Calibration, rounded: Mapping[str, RoundedLayer], held_out: Tensor
-) -> dict[str, Curvature]:
+def float_power(calibration: Calibration, held_out: Tensor) -> dict[str, Curvature]:
     """Gradients of the float network, which no rounding touches, on `held_out` and the calibration's images."""
-    probe = Probe(calibration, rounded)
+    probe = Probe(calibration, {})
     probe.correct()
     return gradient_power(probe, torch.cat([held_out, calibration.images]))
 
@@ -81,24 +79,23 @@ def price(
     Errors are measured on `held_out`, float (N, C, H, W), which the rounding has not seen. power: of `float_power`
     (None: measured here).
     """
-    known = float_power(calibration, rounded, held_out) if power is None else power
+    known = float_power(calibration, held_out) if power is None else power
     return layer_costs(calibration, rounded, held_out, GradientShare(power=known))
 
 
 def priced_tables(material: Material, coherent: int, journal: Journal, key: str) -> tuple[PricedTable, ...]:
     """The plain table, and with `coherent` (of `StatisticsOptions`) above 0 the coherent one.
 
-    Roundings, gradients (the same for both) and costs are steps of `journal`.
+    Gradients, the same for both, roundings and costs are steps of `journal`.
     """
+    cal = material.calibration
+    power: dict[str, Curvature] = journal.step("gradients", key, lambda: float_power(cal, material.held_out))
 
     def made(measure: str, coherent: int) -> PricedTable:
         own = key + (f" coherent {coherent}" if coherent else "")
-        cal, samples = material.calibration, StatisticsOptions(coherent=coherent)
+        samples = StatisticsOptions(coherent=coherent)
         rounded: dict[str, RoundedLayer] = journal.step(
             _step("round", measure), own, lambda: round_network(cal, statistics=samples, images=material.seen)
-        )
-        power: dict[str, Curvature] = journal.step(
-            "gradients", key, lambda: float_power(cal, rounded, material.held_out)
         )
         costs: dict[str, LayerCosts] = journal.step(
             _step("sensitivity", measure), own, lambda: price(cal, rounded, material.held_out, power)

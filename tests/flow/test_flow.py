@@ -93,7 +93,7 @@ def test_views_reach_rounding_alone(graph, images, tmp_path, monkeypatch):
     keep(candidates, "round_network")
     keep(candidates, "gradient_power")
     keep(gradient, "output_errors")
-    journey(graph, images, tmp_path, CompileOptions(budget=3.0, simulated=0, views=2))
+    facts = journey(graph, images, tmp_path, CompileOptions(budget=3.0, simulated=0, views=2))
     parts = split_pictures(images, 2)
     assert len(parts.seen) == 20 and len(parts.held_out) == 10
     assert seen["calibrate"][0][1].equal(parts.seen)
@@ -101,6 +101,8 @@ def test_views_reach_rounding_alone(graph, images, tmp_path, monkeypatch):
     assert seen["output_errors"][0][1].equal(parts.held_out)
     assert seen["gradient_power"][0][1].equal(torch.cat([parts.held_out, parts.seen]))
     assert [calls.count(name) for name in ("round_network", "output_errors", "gradient_power")] == [2, 2, 1]
+    names = [step["name"] for step in facts["steps"]]
+    assert len(set(names)) == len(names) and names.count("gradients") == 1
 
 
 def test_held_out_images_choose_between_measures_of_rounding_errors(graph, images, tmp_path, monkeypatch):

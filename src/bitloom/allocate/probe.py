@@ -35,7 +35,7 @@ Bits = Mapping[str, Int8Array]
 class Probe:
     """weight (Cout, Cin / groups, KH, KW) and bias (Cout,) of every layer by name, float at first; gains (Cout,) in it.
 
-    `place` picks rows, `correct` sets biases and gains, `logits` runs a batch.
+    `place` picks rows, `correct` sets biases and gains, `logits` runs a batch. What stays float needs no rounded rows.
     """
 
     def __init__(self, calibration: Calibration, rounded: Mapping[str, RoundedLayer]) -> None:
@@ -43,10 +43,14 @@ class Probe:
         self.steps = {step.name: step for step in self.lowered.convs}
         self.weight = {name: torch.from_numpy(step.weight.copy()) for name, step in self.steps.items()}
         self.bias = {name: torch.from_numpy(step.bias.copy()) for name, step in self.steps.items()}
-        self.widths = next(iter(rounded.values())).widths
         self.last = self.lowered.last.name
         self.gains = {name: torch.ones(len(step.weight)) for name, step in self.steps.items()}
         self._picked: dict[str, Int8Array] = {}
+
+    @property
+    def widths(self) -> tuple[int, ...]:
+        """That the rows are rounded at."""
+        return next(iter(self.rounded.values())).widths
 
     @property
     def correction_images(self) -> Tensor:
