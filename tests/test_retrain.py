@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from bitloom.allocate.hbp import LayerCosts, allocate
-from bitloom.errors import DataError
+from bitloom.errors import BudgetError, DataError
 from bitloom.graph.allocation import WIDTHS, BitAllocation
 from bitloom.graph.qgraph import QConv, QuantGraph
 from bitloom.journal import Journal
@@ -29,11 +29,11 @@ class _Solution:
     allocation: BitAllocation
 
 
-def _run(folder: Path, resolve: int = 1, report: object = None) -> Retrained[_Solution]:
+def _run(folder: Path, resolve: int = 1, report: object = None, mean_bits: float = 2.5) -> Retrained[_Solution]:
     graph, calibration, first = start()
 
     def solve(costs: Mapping[str, LayerCosts]) -> _Solution:
-        return _Solution(allocate(costs, WIDTHS, int(2.5 * allocation.weights)).allocation)
+        return _Solution(allocate(costs, WIDTHS, int(mean_bits * allocation.weights)).allocation)
 
     allocation = mixed_widths(graph)
     training = Training(images(48), options=OPTIONS, resolve=resolve)
@@ -105,6 +105,11 @@ def test_trained_rows_are_kept_where_the_width_stays() -> None:
             for a, b in zip(dequantized(one, source), dequantized(of, source), strict=True):
                 np.testing.assert_allclose(a.numpy()[rows], b.numpy()[rows], rtol=1e-3, atol=1e-4)
     assert 0 < kept < sum(len(node.bits) for node in _convs(fresh))
+
+
+def test_widths_without_a_way_through_the_network_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(BudgetError, match="no way from the image .* give a larger budget"):
+        _run(tmp_path, mean_bits=0.0)
 
 
 def test_impossible_phases_are_refused() -> None:

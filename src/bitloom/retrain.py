@@ -20,6 +20,7 @@ from bitloom.allocate.hbp import LayerCosts
 from bitloom.allocate.trust import Allocated
 from bitloom.candidates import price
 from bitloom.errors import DataError
+from bitloom.graph.allocation import check_answers
 from bitloom.graph.ir import Graph
 from bitloom.graph.qgraph import QConv, QNode, QuantGraph
 from bitloom.journal import Journal
@@ -93,7 +94,7 @@ def retrain(
 
     solve: widths from costs, called between phases; measuring: images for those costs, as in `price`. A phase that was
     interrupted goes on from its checkpoint, train-*.pt beside the steps. Raises DataError and TrainingError as
-    `finetune` does.
+    `finetune` does, BudgetError as `solve` and `check_answers` do.
     """
     key = f"{key} {training.key()}"
     name = hashlib.sha256(key.encode()).hexdigest()[:16]
@@ -147,6 +148,7 @@ def _solved_again(
     calibration = replace(calibrate(state.graph, before.images, before.options), activations=before.activations)
     rounded = round_network(calibration)
     found = solve(price(calibration, rounded, measuring))
+    check_answers(state.graph, found.allocation)
     fresh = quantize(state.graph, found.allocation, calibration, rounded=rounded)
     old, new = state.solution.allocation.bits, found.allocation.bits
     moved = sum(int((old[name] != new[name]).sum()) for name in old) / sum(len(bits) for bits in old.values())
