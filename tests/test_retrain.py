@@ -108,7 +108,7 @@ def test_trained_rows_are_kept_where_the_width_stays() -> None:
 
 
 def test_widths_without_a_way_through_the_network_are_refused(tmp_path: Path) -> None:
-    with pytest.raises(BudgetError, match="no way from the image .* give a larger budget"):
+    with pytest.raises(BudgetError, match=r"no way from the image .* give a larger budget"):
         _run(tmp_path, mean_bits=0.0)
 
 
